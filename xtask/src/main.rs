@@ -1,0 +1,2 @@
+//! Device provisioning service and IoT hub in one binary.
+fn main() {}
