@@ -1,1 +1,22 @@
-//! Under construction.
+//! The hub's rules: who may connect, which session of an identity is the one, what each stored message is stamped with.
+//!
+//! Pure but for a sharded lock around the table of live sessions; the telemetry log and the device directory are ports.
+
+pub mod connect;
+pub mod epoch;
+pub mod fence;
+pub mod partition;
+pub mod ports;
+pub mod record;
+pub mod sessions;
+
+pub use connect::{HubClaim, HubGrant, authenticate};
+pub use epoch::{EpochSource, SessionEpoch};
+pub use fence::Fence;
+pub use partition::partition_of;
+pub use ports::{
+    AppendDone, AppendError, Appended, DeviceDirectory, Entry, Message, Pending, StoredRecord, TelemetryLog,
+    TelemetryReader,
+};
+pub use record::{AuthMethod, RecordBody, SessionStamp, TelemetryRecord};
+pub use sessions::{CloseReason, Inserted, SessionControl, Sessions, Takeover};

@@ -1,1 +1,41 @@
-//! Under construction.
+//! The domain of Unicity: ids, credentials and their fingerprints, SAS tokens, enrollments, error codes.
+//!
+//! Pure by construction: no IO, no async, no clock of its own. Time and randomness are arguments, so every rule here can
+//! be tested as a table or a property. Whatever comes from outside is parsed here, once, into types that cannot be wrong.
+
+pub mod bag;
+pub mod device;
+pub mod enrollment;
+pub mod entropy;
+pub mod environment;
+pub mod error;
+pub mod fingerprint;
+pub mod hubs;
+pub mod id;
+pub mod json;
+pub mod key;
+pub mod registration;
+pub mod sas;
+pub mod seal;
+pub mod subscription;
+pub mod time;
+pub mod vault;
+
+pub use device::{DeviceIdentity, DeviceStatus};
+pub use enrollment::{Attestation, EnrollmentGroup, EnrollmentRef, IndividualEnrollment, ProvisioningStatus};
+pub use entropy::Entropy;
+pub use environment::Environment;
+pub use error::{ErrorCode, Refusal};
+pub use fingerprint::KeyFingerprint;
+pub use hubs::{HubDirectory, LinkedHub};
+pub use id::{
+    DeviceId, ETag, EnrollmentGroupId, GenerationId, HubHost, HubName, IdScope, InvalidId, ModuleId, OperationId,
+    RegistrationId, TrackingId,
+};
+pub use key::{SharedAccessKey, derive_device_key};
+pub use registration::Registration;
+pub use sas::SasToken;
+pub use seal::{MasterKey, Sealed};
+pub use subscription::{ClientIdentity, QoS, Subscription};
+pub use time::Timestamp;
+pub use vault::{KeySlot, Vault};

@@ -1,1 +1,24 @@
-//! Under construction.
+//! A registration from request to assignment: attestation, unicity rules, allocation.
+//!
+//! Decisions are pure functions of (state, request, now). What they need from outside are two small traits, the
+//! [`registry::RegistryView`] to read and the [`registry::Registry`] to write; no clock, file, socket or async runtime is
+//! known here.
+
+pub mod allocation;
+pub mod answer;
+pub mod attest;
+pub mod decide;
+pub mod evidence;
+pub mod leaf;
+pub mod registry;
+pub mod service;
+
+pub use answer::Answer;
+pub use attest::{Attested, Claim};
+pub use decide::{Decision, decide};
+pub use evidence::RefusalRing;
+pub use leaf::Leaf;
+pub use registry::{
+    Actor, Change, Command, Fault, Outcome, Page, Pending, Precondition, Registry, RegistryError, RegistryView, Request,
+};
+pub use service::{Provisioning, Settings, UnicityMode};

@@ -1,0 +1,150 @@
+//! The stored form of telemetry: a message with its stamp (U4). No field of the stamp comes from what a client claims.
+//!
+//! A record's bytes are one format byte (1) and the postcard encoding of [`RecordBody`]; partition and offset are the place
+//! where it is stored. A reader that meets a newer format byte says so.
+
+use serde::{Deserialize, Serialize};
+use unicity_identity::{ClientIdentity, GenerationId, KeyFingerprint, QoS, Timestamp};
+
+use crate::SessionEpoch;
+
+/// How the session's device proved itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum AuthMethod {
+    /// A SAS token under the device's own symmetric key.
+    Sas,
+}
+
+impl AuthMethod {
+    /// The word in a tail record.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sas => "sas",
+        }
+    }
+}
+
+/// What a session adds to each of its messages, settled at CONNECT.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStamp {
+    /// Who sends.
+    pub client: ClientIdentity,
+    /// In which life of the identity.
+    pub generation: GenerationId,
+    /// Proven how.
+    pub auth_method: AuthMethod,
+    /// By which key.
+    pub key_fingerprint: KeyFingerprint,
+    /// In which session.
+    pub epoch: SessionEpoch,
+}
+
+/// A message as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TelemetryRecord {
+    /// The session's stamp.
+    pub stamp: SessionStamp,
+    /// The message's number within its session, from 1, without gaps.
+    pub sequence: u64,
+    /// When the server stored it.
+    pub enqueued: Timestamp,
+    /// Sent with which guarantee.
+    pub qos: QoS,
+    /// The client said that it sends it again.
+    pub dup: bool,
+    /// It is a will, sent by the server for a client that went without DISCONNECT.
+    pub will: bool,
+    /// Application properties in the order sent.
+    pub properties: Vec<(String, Option<String>)>,
+    /// System properties by their long name.
+    pub system_properties: Vec<(String, String)>,
+    /// The payload.
+    pub body: Vec<u8>,
+}
+
+/// What a partition holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RecordBody {
+    /// A session begins: precedes its first message in the partition (design rule 8).
+    SessionOpen {
+        /// The session.
+        stamp: SessionStamp,
+        /// When.
+        at: Timestamp,
+    },
+    /// A message.
+    Telemetry(TelemetryRecord),
+}
+
+/// Bytes that are no record of a format known here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// Written by a newer version.
+    #[error("the record has format {0}; this version reads format 1: use the version that wrote it")]
+    Newer(u8),
+    /// Cut or damaged, although its checksum was right.
+    #[error("the record does not decode")]
+    Malformed,
+}
+
+const FORMAT: u8 = 1;
+
+impl RecordBody {
+    /// Appends the stored form to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(FORMAT);
+        let start = std::mem::take(out);
+        *out =
+            postcard::to_extend(self, start).expect("a record has only values that postcard encodes, and memory grows");
+    }
+
+    /// Reads the stored form.
+    ///
+    /// # Errors
+    /// [`RecordError`] if the bytes are of a newer version or no record.
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        match bytes.split_first() {
+            Some((&FORMAT, rest)) => postcard::from_bytes(rest).map_err(|_| RecordError::Malformed),
+            Some((newer, _)) => Err(RecordError::Newer(*newer)),
+            None => Err(RecordError::Malformed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_back_what_it_wrote_and_refuses_a_newer_format() {
+        let body = RecordBody::Telemetry(TelemetryRecord {
+            stamp: SessionStamp {
+                client: ClientIdentity {
+                    hub: "default".parse().unwrap(),
+                    device_id: "Dev#1".parse().unwrap(),
+                    module_id: Some("m".parse().unwrap()),
+                },
+                generation: GenerationId(7),
+                auth_method: AuthMethod::Sas,
+                key_fingerprint: KeyFingerprint([3; 32]),
+                epoch: SessionEpoch { boot: 1, counter: 2 },
+            },
+            sequence: 9,
+            enqueued: Timestamp(1_700_000_000_000),
+            qos: QoS::AtLeastOnce,
+            dup: true,
+            will: false,
+            properties: vec![("a".into(), None), ("b".into(), Some("c".into()))],
+            system_properties: vec![("message-id".into(), "1".into())],
+            body: vec![0, 255, 1],
+        });
+        let mut bytes = Vec::new();
+        body.encode(&mut bytes);
+        assert_eq!(RecordBody::decode(&bytes), Ok(body));
+        bytes[0] = 2;
+        assert_eq!(RecordBody::decode(&bytes), Err(RecordError::Newer(2)));
+        assert_eq!(RecordBody::decode(&[1, 200]), Err(RecordError::Malformed));
+        assert_eq!(RecordBody::decode(&[]), Err(RecordError::Malformed));
+    }
+}

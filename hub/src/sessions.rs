@@ -1,0 +1,205 @@
+//! The table of live sessions: at most one per client (U3). Sharded, so that no lock is shared by all.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use unicity_identity::ClientIdentity;
+
+use crate::{Message, SessionEpoch};
+
+/// Why the server ends a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CloseReason {
+    /// A newer session of the same client has begun.
+    TakenOver {
+        /// The newer one.
+        by: SessionEpoch,
+    },
+    /// The identity was disabled, deleted or given new keys.
+    IdentityChanged(&'static str),
+    /// The server is stopping.
+    Stopping,
+}
+
+/// The handle by which a session is ended from outside. Must return at once.
+pub trait SessionControl: Send + Sync {
+    /// Asks the session to close; it may be called more than once.
+    fn close(&self, reason: CloseReason);
+}
+
+struct Live {
+    epoch: SessionEpoch,
+    control: Arc<dyn SessionControl>,
+    will: Option<Box<Message>>,
+}
+
+/// What a new session takes over from an older live one.
+pub struct Takeover {
+    /// The older session.
+    pub epoch: SessionEpoch,
+    /// Its will, which is to be appended under its epoch before the fence; taken out of the table, so it is stored once.
+    pub will: Option<Box<Message>>,
+    /// Its handle; close it after the fence is queued.
+    pub control: Arc<dyn SessionControl>,
+}
+
+impl std::fmt::Debug for Takeover {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Takeover").field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
+
+/// What became of a session that wanted to be the live one.
+#[derive(Debug)]
+pub enum Inserted {
+    /// It is, and there was none before.
+    First,
+    /// It is, in the place of an older one.
+    TookOver(Takeover),
+    /// A newer one came in between: this one must close.
+    Superseded {
+        /// The newer one.
+        by: SessionEpoch,
+    },
+}
+
+/// All live sessions of this server.
+pub struct Sessions {
+    shards: Box<[Mutex<HashMap<ClientIdentity, Live>>]>,
+    hasher: RandomState,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self::new(64)
+    }
+}
+
+impl Sessions {
+    /// A table with so many locks.
+    #[must_use]
+    pub fn new(shards: usize) -> Self {
+        Self { shards: (0..shards.max(1)).map(|_| Mutex::default()).collect(), hasher: RandomState::new() }
+    }
+
+    fn shard(&self, client: &ClientIdentity) -> &Mutex<HashMap<ClientIdentity, Live>> {
+        let index = self.hasher.hash_one(client) % self.shards.len() as u64;
+        &self.shards[usize::try_from(index).unwrap_or(0)]
+    }
+
+    /// Makes a session the live one of its client.
+    pub fn insert(
+        &self,
+        client: &ClientIdentity,
+        epoch: SessionEpoch,
+        control: Arc<dyn SessionControl>,
+        will: Option<Box<Message>>,
+    ) -> Inserted {
+        let mut shard = self.shard(client).lock();
+        if let Some(live) = shard.get(client) {
+            if live.epoch > epoch {
+                return Inserted::Superseded { by: live.epoch };
+            }
+        }
+        match shard.insert(client.clone(), Live { epoch, control, will }) {
+            Some(old) => Inserted::TookOver(Takeover { epoch: old.epoch, will: old.will, control: old.control }),
+            None => Inserted::First,
+        }
+    }
+
+    /// Ends a session's entry if it still is the live one, and gives its will back. `None`: another took over, and has dealt with
+    /// the will.
+    pub fn remove(&self, client: &ClientIdentity, epoch: SessionEpoch) -> Option<Option<Box<Message>>> {
+        let mut shard = self.shard(client).lock();
+        if shard.get(client).is_some_and(|live| live.epoch == epoch) {
+            shard.remove(client).map(|live| live.will)
+        } else {
+            None
+        }
+    }
+
+    /// Asks the live session of a client to close. Says whether there was one.
+    pub fn close(&self, client: &ClientIdentity, reason: CloseReason) -> bool {
+        let control = self.shard(client).lock().get(client).map(|live| live.control.clone());
+        match control {
+            Some(control) => {
+                control.close(reason);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The epoch of a client's live session.
+    #[must_use]
+    pub fn live(&self, client: &ClientIdentity) -> Option<SessionEpoch> {
+        self.shard(client).lock().get(client).map(|live| live.epoch)
+    }
+
+    /// The number of live sessions; a moment's figure, for statistics.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    /// Whether no session is live.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.shards.iter().all(|shard| shard.lock().is_empty())
+    }
+}
+
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sessions").field("live", &self.len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Handle(Mutex<Vec<CloseReason>>);
+    impl SessionControl for Handle {
+        fn close(&self, reason: CloseReason) {
+            self.0.lock().push(reason);
+        }
+    }
+
+    fn client() -> ClientIdentity {
+        ClientIdentity { hub: "default".parse().unwrap(), device_id: "d".parse().unwrap(), module_id: None }
+    }
+
+    fn epoch(counter: u64) -> SessionEpoch {
+        SessionEpoch { boot: 1, counter }
+    }
+
+    #[test]
+    fn the_newest_epoch_is_the_live_one_in_whatever_order_they_come() {
+        let sessions = Sessions::default();
+        let handle = || Arc::new(Handle(Mutex::default()));
+        assert!(matches!(sessions.insert(&client(), epoch(2), handle(), None), Inserted::First));
+        assert!(
+            matches!(sessions.insert(&client(), epoch(1), handle(), None), Inserted::Superseded { by } if by == epoch(2))
+        );
+        assert!(
+            matches!(sessions.insert(&client(), epoch(3), handle(), None), Inserted::TookOver(old) if old.epoch == epoch(2))
+        );
+        assert_eq!(sessions.len(), 1);
+        assert!(sessions.remove(&client(), epoch(2)).is_none(), "the older one finds that it was taken over");
+        assert!(sessions.remove(&client(), epoch(3)).is_some());
+        assert!(sessions.is_empty());
+    }
+
+    #[test]
+    fn closing_reaches_the_live_session_only() {
+        let sessions = Sessions::default();
+        let handle = Arc::new(Handle(Mutex::default()));
+        assert!(!sessions.close(&client(), CloseReason::Stopping));
+        sessions.insert(&client(), epoch(1), handle.clone(), None);
+        assert!(sessions.close(&client(), CloseReason::IdentityChanged("disabled")));
+        assert_eq!(*handle.0.lock(), [CloseReason::IdentityChanged("disabled")]);
+    }
+}

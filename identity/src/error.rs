@@ -1,0 +1,359 @@
+//! Refusals as values: a stable code, the cause with its evidence, the remedy for the operator, and what little a device
+//! may learn. The numbers are the service's own where known (`service-rest.md` 4 and 13).
+
+use std::fmt;
+
+use crate::{DeviceId, EnrollmentGroupId, EnrollmentRef, HubName, KeyFingerprint, RegistrationId, Timestamp};
+
+/// A stable error code: HTTP status × 1000 + serial. The same in a log line, a CLI error and an HTTP body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ErrorCode {
+    /// The number, such as 401002.
+    pub number: u32,
+    /// The name, such as `Unauthorized`.
+    pub name: &'static str,
+}
+
+impl ErrorCode {
+    /// The HTTP status that the number begins with.
+    #[must_use]
+    pub fn http_status(self) -> u16 {
+        u16::try_from(self.number / 1000).unwrap_or(500)
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.number, self.name)
+    }
+}
+
+/// Who holds a key already (U2).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub enum KeyOwner {
+    /// A registration id, with its enrollment and its hub device.
+    Registration(RegistrationId),
+    /// A group, as its master key.
+    Group(EnrollmentGroupId),
+    /// A hub device made by hand.
+    Device(HubName, DeviceId),
+}
+
+impl fmt::Display for KeyOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registration(id) => write!(f, "registration {id}"),
+            Self::Group(id) => write!(f, "enrollment group {id}"),
+            Self::Device(hub, id) => write!(f, "device {id} of hub {hub}"),
+        }
+    }
+}
+
+/// Why something was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Neither an individual enrollment nor a group accounts for the device.
+    #[error(
+        "registration {registration_id} has no individual enrollment, and no enabled group's key made its token ({groups_tried} groups tried)"
+    )]
+    NoEnrollment {
+        /// Who asked.
+        registration_id: RegistrationId,
+        /// Groups whose keys were tried.
+        groups_tried: usize,
+    },
+    /// The token is not signed with a key of the enrollment or hub identity.
+    #[error("the token of {subject} is signed with neither of its keys")]
+    WrongKey {
+        /// The enrollment or device.
+        subject: String,
+    },
+    /// The token had ended.
+    #[error("the token ended at {ended}, and it is {now} (allowed skew {skew_seconds} s)")]
+    TokenExpired {
+        /// Its end.
+        ended: Timestamp,
+        /// The server's clock.
+        now: Timestamp,
+        /// Patience for clocks that differ.
+        skew_seconds: u64,
+    },
+    /// The token does not parse.
+    #[error("{0}")]
+    TokenMalformed(#[from] crate::sas::InvalidToken),
+    /// No token, no certificate.
+    #[error("neither a SAS token nor a client certificate was sent")]
+    NoCredential,
+    /// The token is for something else.
+    #[error("the token is for {found:?}, not for {expected:?}")]
+    TokenForOther {
+        /// Its `sr`.
+        found: String,
+        /// What it had to be for.
+        expected: String,
+    },
+    /// A token of a service policy was used by a device (design rule 17).
+    #[error("the token is signed with policy {policy:?}, which would be any device")]
+    PolicyToken {
+        /// The policy.
+        policy: String,
+    },
+    /// The device asked under another id scope.
+    #[error("the id scope is {found:?}, this service's is {expected:?}")]
+    WrongIdScope {
+        /// What the device sent.
+        found: String,
+        /// The service's own.
+        expected: String,
+    },
+    /// The enrollment is disabled.
+    #[error("the {enrollment} is disabled")]
+    EnrollmentDisabled {
+        /// Which.
+        enrollment: EnrollmentRef,
+    },
+    /// The key is another identity's (U2).
+    #[error("key {fingerprint} already belongs to {holder}")]
+    KeyInUse {
+        /// The key.
+        fingerprint: KeyFingerprint,
+        /// Who holds it.
+        holder: KeyOwner,
+    },
+    /// The device id is another registration's (U1).
+    #[error("device id {device_id} of hub {hub} already belongs to {holder}")]
+    DeviceIdInUse {
+        /// The hub.
+        hub: HubName,
+        /// The device id.
+        device_id: DeviceId,
+        /// Who holds it.
+        holder: String,
+    },
+    /// No hub may take the device.
+    #[error("no linked hub may take {registration_id}: {why}")]
+    NoHub {
+        /// Who asked.
+        registration_id: RegistrationId,
+        /// Why each is out.
+        why: String,
+    },
+    /// The hub identity is disabled.
+    #[error("device {device_id} of hub {hub} is disabled")]
+    DeviceDisabled {
+        /// The hub.
+        hub: HubName,
+        /// The device.
+        device_id: DeviceId,
+    },
+    /// There is no such record.
+    #[error("there is no {0}")]
+    NotFound(Subject),
+    /// There is such a record already, and the write was not conditional.
+    #[error("{0} exists already")]
+    Exists(Subject),
+    /// The record's version is another.
+    #[error("{0} has changed since it was read")]
+    PreconditionFailed(Subject),
+    /// A request that is not understood.
+    #[error("{what}: {why}")]
+    Invalid {
+        /// The part of the request.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The right is missing.
+    #[error("policy {policy:?} lacks the right {right}")]
+    MissingRight {
+        /// The policy that signed.
+        policy: String,
+        /// The right that the call needs.
+        right: &'static str,
+    },
+    /// Too large a body or message.
+    #[error("{what} has {length} bytes, at most {max} are allowed")]
+    TooLarge {
+        /// What.
+        what: &'static str,
+        /// Bytes found.
+        length: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// Too many requests from one peer or for one id.
+    #[error("too many {what}; retry in {retry_after_seconds} s")]
+    Throttled {
+        /// Of what.
+        what: &'static str,
+        /// When to try again.
+        retry_after_seconds: u32,
+    },
+    /// The service cannot store anything now; reads go on.
+    #[error("the registry takes no writes: {why}")]
+    Unavailable {
+        /// Why.
+        why: String,
+    },
+}
+
+/// The record that a refusal is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// An individual enrollment.
+    Enrollment(RegistrationId),
+    /// A group.
+    Group(EnrollmentGroupId),
+    /// A registration.
+    Registration(RegistrationId),
+    /// An operation of a registration.
+    Operation(String),
+    /// A hub device.
+    Device(HubName, DeviceId),
+    /// A hub, by the host asked for.
+    Hub(String),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Enrollment(id) => write!(f, "individual enrollment {id}"),
+            Self::Group(id) => write!(f, "enrollment group {id}"),
+            Self::Registration(id) => write!(f, "registration {id}"),
+            Self::Operation(id) => write!(f, "operation {id}"),
+            Self::Device(hub, id) => write!(f, "device {id} of hub {hub}"),
+            Self::Hub(host) => write!(f, "hub {host}"),
+        }
+    }
+}
+
+impl Refusal {
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        let (number, name) = match self {
+            Self::NoEnrollment { .. } => (401_002, "EnrollmentNotProven"),
+            Self::WrongKey { .. } => (401_002, "WrongKey"),
+            Self::TokenExpired { .. } => (401_002, "TokenExpired"),
+            Self::TokenMalformed(_) => (401_002, "TokenMalformed"),
+            Self::NoCredential => (401_002, "NoCredential"),
+            Self::TokenForOther { .. } => (401_002, "TokenForOther"),
+            Self::PolicyToken { .. } => (401_002, "PolicyTokenRefused"),
+            Self::WrongIdScope { .. } => (401_002, "WrongIdScope"),
+            Self::MissingRight { .. } => (401_002, "MissingRight"),
+            Self::EnrollmentDisabled { .. } => (401_002, "EnrollmentDisabled"),
+            Self::DeviceDisabled { .. } => (401_002, "DeviceDisabled"),
+            Self::KeyInUse { .. } => (409_000, "KeyInUse"),
+            Self::DeviceIdInUse { .. } => (409_204, "DeviceIdInUse"),
+            Self::NoHub { .. } => (400_208, "NoHub"),
+            Self::NotFound(subject) => match subject {
+                Subject::Enrollment(_) => (404_201, "EnrollmentNotFound"),
+                Subject::Registration(_) => (404_202, "DeviceRegistrationNotFound"),
+                Subject::Operation(_) => (404_203, "OperationNotFound"),
+                Subject::Group(_) => (404_204, "EnrollmentGroupNotFound"),
+                Subject::Device(..) => (404_001, "DeviceNotFound"),
+                Subject::Hub(_) => (404_208, "LinkedHubNotFound"),
+            },
+            Self::Exists(subject) => match subject {
+                Subject::Enrollment(_) => (409_201, "EnrollmentConflict"),
+                Subject::Group(_) => (409_202, "EnrollmentGroupConflict"),
+                Subject::Device(..) => (409_001, "DeviceAlreadyExists"),
+                _ => (409_203, "RegistrationStatusConflict"),
+            },
+            Self::PreconditionFailed(_) => (412_001, "PreconditionFailed"),
+            Self::Invalid { .. } => (400_004, "ArgumentInvalid"),
+            Self::TooLarge { .. } => (413_001, "MessageTooLarge"),
+            Self::Throttled { .. } => (429_001, "ThrottlingException"),
+            Self::Unavailable { .. } => (503_001, "ServiceUnavailable"),
+        };
+        ErrorCode { number, name }
+    }
+
+    /// What the operator can do about it: one sentence, with the command where there is one.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::NoEnrollment { registration_id, .. } => format!(
+                "enrol it: `unicity enroll add --registration-id {registration_id} --generate-key`, or check that the group \
+                 key it derives from is the one of `unicity enroll list`"
+            ),
+            Self::WrongKey { .. } => {
+                "compare the device's key with the enrollment's; a group member needs `unicity device-key`'s output, not the \
+                 group key itself"
+                    .into()
+            }
+            Self::TokenExpired { .. } => "set the device's clock, or raise `[limits] token_skew_seconds`".into(),
+            Self::TokenMalformed(_) => {
+                "send `SharedAccessSignature sr=..&sig=..&se=..` as the password; `unicity sas` makes one".into()
+            }
+            Self::NoCredential => "set the MQTT password to a SAS token; `unicity sas` makes one".into(),
+            Self::TokenForOther { expected, .. } => format!("sign the resource {expected:?}"),
+            Self::PolicyToken { .. } => "use the device's own key".into(),
+            Self::WrongIdScope { expected, .. } => format!("configure the device with id scope {expected}"),
+            Self::EnrollmentDisabled { enrollment } => match enrollment {
+                EnrollmentRef::Individual(id) => {
+                    format!("enable it: `unicity enroll enable --registration-id {id}`")
+                }
+                EnrollmentRef::Group(id) => format!("enable it: `unicity enroll enable --group-id {id}`"),
+            },
+            Self::KeyInUse { holder, .. } => format!("give one of the two a key of its own, or delete {holder}"),
+            Self::DeviceIdInUse { holder, .. } => format!("choose another --device-id, or delete {holder}"),
+            Self::NoHub { .. } => "name a linked hub in the enrollment, or link one in `[[hub]]`".into(),
+            Self::DeviceDisabled { device_id, .. } => format!("enable it: `unicity device enable {device_id}`"),
+            Self::NotFound(_) => "check the spelling; `unicity enroll list` and `unicity device list` show what there is".into(),
+            Self::Exists(_) => "to replace it, send If-Match: * or its etag".into(),
+            Self::PreconditionFailed(_) => "read it again and send the etag that you get".into(),
+            Self::Invalid { .. } => "correct the request".into(),
+            Self::MissingRight { right, .. } => format!("use a policy that holds {right}"),
+            Self::TooLarge { max, .. } => format!("send at most {max} bytes"),
+            Self::Throttled { .. } => "slow the client down, or raise the limit in `[limits]`".into(),
+            Self::Unavailable { .. } => "see the server's log; free disk space or restart the server".into(),
+        }
+    }
+
+    /// What a device is told: enough to tell its owner where to look, nothing about other records.
+    #[must_use]
+    pub fn to_device_message(&self) -> &'static str {
+        match self {
+            Self::NoEnrollment { .. }
+            | Self::WrongKey { .. }
+            | Self::TokenMalformed(_)
+            | Self::NoCredential
+            | Self::TokenForOther { .. }
+            | Self::PolicyToken { .. }
+            | Self::MissingRight { .. } => "Unauthorized",
+            Self::TokenExpired { .. } => "The token has expired",
+            Self::WrongIdScope { .. } => "The id scope is unknown",
+            Self::EnrollmentDisabled { .. } => "The enrollment is disabled",
+            Self::DeviceDisabled { .. } => "The device is disabled",
+            Self::KeyInUse { .. } | Self::DeviceIdInUse { .. } | Self::Exists(_) => {
+                "The registration conflicts with another"
+            }
+            Self::NoHub { .. } => "No hub is available",
+            Self::NotFound(Subject::Operation(_)) => "The operation is unknown",
+            Self::NotFound(_) => "Not found",
+            Self::PreconditionFailed(_) => "Precondition failed",
+            Self::Invalid { .. } => "The request is invalid",
+            Self::TooLarge { .. } => "The request is too large",
+            Self::Throttled { .. } => "Too many requests",
+            Self::Unavailable { .. } => "The service is unavailable",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_never_learns_who_holds_its_key() {
+        let refusal = Refusal::KeyInUse {
+            fingerprint: KeyFingerprint([1; 32]),
+            holder: KeyOwner::Registration("other-device".parse().unwrap()),
+        };
+        assert!(refusal.to_string().contains("other-device"));
+        assert!(!refusal.to_device_message().contains("other-device"));
+        assert_eq!(refusal.code().http_status(), 409);
+    }
+}

@@ -1,0 +1,60 @@
+//! The name of a key without the key: what U2 indexes and each telemetry stamp carries.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// SHA-256 of a certificate's or endorsement key's canonical SubjectPublicKeyInfo, or a keyed hash of a symmetric key.
+/// Shown as 64 lower-case hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct KeyFingerprint(pub [u8; 32]);
+
+impl fmt::Display for KeyFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyFingerprint({self})")
+    }
+}
+
+/// The text is not 64 hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a key fingerprint has 64 hexadecimal digits")]
+pub struct InvalidFingerprint;
+
+impl FromStr for KeyFingerprint {
+    type Err = InvalidFingerprint;
+    fn from_str(text: &str) -> Result<Self, InvalidFingerprint> {
+        let digits = text.as_bytes();
+        if digits.len() != 64 {
+            return Err(InvalidFingerprint);
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            let pair = std::str::from_utf8(pair).map_err(|_| InvalidFingerprint)?;
+            if !pair.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(InvalidFingerprint);
+            }
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| InvalidFingerprint)?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_back_what_it_prints() {
+        let fingerprint = KeyFingerprint([0xa5; 32]);
+        assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));
+        assert!("a5".parse::<KeyFingerprint>().is_err());
+        assert!("+1".repeat(32).parse::<KeyFingerprint>().is_err());
+    }
+}

@@ -1,0 +1,105 @@
+//! Hub devices are made, changed and deleted by hand.
+
+use std::collections::BTreeSet;
+
+use unicity_identity::error::{KeyOwner, Subject};
+use unicity_identity::{DeviceId, DeviceIdentity, DeviceStatus, Entropy, HubName, IndividualEnrollment, Timestamp};
+
+use super::keys::{held, transfer};
+use super::{Parts, check};
+use crate::leaf::LeafEvent;
+use crate::registry::{Change, DeviceDraft, Fault, Outcome, Precondition, RegistryError, RegistryView};
+use crate::service::Settings;
+
+/// Who owns a device's keys, and the enrollment that may hold them too.
+fn owner(
+    view: &dyn RegistryView,
+    hub: &HubName,
+    id: &DeviceId,
+    stored: Option<&DeviceIdentity>,
+) -> Result<(KeyOwner, Option<IndividualEnrollment>), Fault> {
+    Ok(match stored.and_then(|device| device.registration.clone()) {
+        Some(registration) => {
+            let individual = view.individual(&registration)?;
+            (KeyOwner::Registration(registration), individual)
+        }
+        None => (KeyOwner::Device(hub.clone(), id.clone()), None),
+    })
+}
+
+pub(super) fn put_device(
+    view: &dyn RegistryView,
+    settings: &Settings,
+    draft: DeviceDraft,
+    precondition: &Precondition,
+    now: Timestamp,
+    entropy: &mut Entropy,
+) -> Result<Parts, RegistryError> {
+    let (hub, id) = (draft.hub, draft.device_id);
+    let stored = view.device(&hub, &id)?;
+    check(precondition, stored.as_ref().map(|stored| stored.etag), || Subject::Device(hub.clone(), id.clone()))?;
+    let (owner, individual) = owner(view, &hub, &id, stored.as_ref())?;
+    let status_changed = stored.as_ref().is_some_and(|stored| stored.status != draft.status);
+    let device = DeviceIdentity {
+        hub,
+        device_id: id,
+        generation: stored.as_ref().map_or_else(|| entropy.generation(), |stored| stored.generation),
+        etag: entropy.etag(),
+        status: draft.status,
+        status_reason: draft.status_reason,
+        status_updated: if status_changed {
+            Some(now)
+        } else {
+            stored.as_ref().and_then(|stored| stored.status_updated)
+        },
+        authentication: match &stored {
+            Some(stored) if !draft.keys_given => stored.authentication.clone(),
+            _ => draft.authentication,
+        },
+        registration: stored.as_ref().and_then(|stored| stored.registration.clone()),
+        iot_edge: draft.iot_edge,
+        created: stored.as_ref().map_or(now, |stored| stored.created),
+    };
+    let mut changes = Vec::new();
+    let before = held(individual.as_ref(), stored.as_ref());
+    let after = held(individual.as_ref(), Some(&device));
+    let warnings = transfer(view, settings, &owner, &before, &after, &mut changes)?;
+    changes.push(Change::PutDevice(Box::new(device.clone())));
+    let keys: BTreeSet<_> = device.authentication.slots().map(|slot| slot.fingerprint).into();
+    let event = LeafEvent::DevicePut {
+        hub: device.hub.clone(),
+        device_id: device.device_id.clone(),
+        generation: device.generation,
+        replaced: stored.is_some(),
+        enabled: device.status == DeviceStatus::Enabled,
+        keys: keys.into_iter().collect(),
+        owner,
+        warnings,
+    };
+    Ok((changes, event, Outcome::Device(Box::new(device))))
+}
+
+pub(super) fn delete_device(
+    view: &dyn RegistryView,
+    settings: &Settings,
+    hub: HubName,
+    id: DeviceId,
+    precondition: &Precondition,
+) -> Result<Parts, RegistryError> {
+    let stored = view.device(&hub, &id)?;
+    check(precondition, stored.as_ref().map(|stored| stored.etag), || Subject::Device(hub.clone(), id.clone()))?;
+    let (owner, individual) = owner(view, &hub, &id, stored.as_ref())?;
+    let generation = stored.as_ref().map_or(unicity_identity::GenerationId(0), |stored| stored.generation);
+    let mut changes = vec![
+        Change::DeleteDevice(hub.clone(), id.clone()),
+        Change::DeleteSubscriptions(unicity_identity::ClientIdentity {
+            hub: hub.clone(),
+            device_id: id.clone(),
+            module_id: None,
+        }),
+    ];
+    let before = held(individual.as_ref(), stored.as_ref());
+    let after = held(individual.as_ref(), None);
+    transfer(view, settings, &owner, &before, &after, &mut changes)?;
+    Ok((changes, LeafEvent::DeviceDeleted { hub, device_id: id, generation }, Outcome::Done))
+}

@@ -1,0 +1,174 @@
+//! Enrollments and registrations are made, replaced and deleted by an operator.
+
+use std::collections::BTreeSet;
+
+use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms, ProvisioningStatus};
+use unicity_identity::error::{KeyOwner, Subject};
+use unicity_identity::{
+    EnrollmentGroup, EnrollmentGroupId, Entropy, IndividualEnrollment, KeyFingerprint, Refusal, RegistrationId,
+    Timestamp,
+};
+
+use super::keys::{attestation_keys, device_of, held, transfer};
+use super::{Parts, check};
+use crate::leaf::LeafEvent;
+use crate::registry::{
+    Change, GroupDraft, IndividualDraft, Outcome, Precondition, RegistryError, RegistryView, TermsDraft,
+};
+use crate::service::Settings;
+
+fn check_hubs(settings: &Settings, terms: &EnrollmentTerms) -> Result<(), Refusal> {
+    let invalid = |why: String| Refusal::Invalid { what: "iotHubs".into(), why };
+    if let Some(unknown) = terms.hubs.iter().find(|host| settings.hubs.by_host(host.as_str()).is_none()) {
+        let linked: Vec<_> = settings.hubs.iter().map(|hub| hub.host.to_string()).collect();
+        return Err(invalid(format!("hub {unknown} is not linked; linked are {}", linked.join(", "))));
+    }
+    if terms.allocation == Some(AllocationPolicy::Static) && terms.hubs.len() != 1 {
+        return Err(invalid(format!("the static policy needs exactly one hub, {} are named", terms.hubs.len())));
+    }
+    Ok(())
+}
+
+fn settle_terms(draft: TermsDraft, stored: Option<&EnrollmentTerms>) -> EnrollmentTerms {
+    match stored {
+        // A GET shows no keys, and clients put back what they got: no keys in an update means the same keys.
+        Some(stored) if !draft.keys_given => EnrollmentTerms { attestation: stored.attestation.clone(), ..draft.terms },
+        _ => draft.terms,
+    }
+}
+
+pub(super) fn put_individual(
+    view: &dyn RegistryView,
+    settings: &Settings,
+    draft: IndividualDraft,
+    precondition: &Precondition,
+    now: Timestamp,
+    entropy: &mut Entropy,
+) -> Result<Parts, RegistryError> {
+    let id = draft.registration_id;
+    let stored = view.individual(&id)?;
+    check(precondition, stored.as_ref().map(|stored| stored.etag), || Subject::Enrollment(id.clone()))?;
+    check_hubs(settings, &draft.terms.terms)?;
+    let terms = settle_terms(draft.terms, stored.as_ref().map(|stored| &stored.terms));
+    let enrollment = IndividualEnrollment {
+        registration_id: id.clone(),
+        device_id: draft.device_id,
+        optional_device_information: draft.optional_device_information,
+        terms,
+        etag: entropy.etag(),
+        created: stored.as_ref().map_or(now, |stored| stored.created),
+        updated: now,
+    };
+    let device = device_of(view, settings, &id, stored.as_ref())?;
+    let mut changes = Vec::new();
+    let warnings = transfer(
+        view,
+        settings,
+        &KeyOwner::Registration(id.clone()),
+        &held(stored.as_ref(), device.as_ref()),
+        &held(Some(&enrollment), device.as_ref()),
+        &mut changes,
+    )?;
+    changes.push(Change::PutIndividual(Box::new(enrollment.clone())));
+    let event = LeafEvent::EnrollmentPut {
+        registration_id: id,
+        replaced: stored.is_some(),
+        enabled: enrollment.terms.status == ProvisioningStatus::Enabled,
+        keys: distinct(&enrollment.terms),
+        warnings,
+    };
+    Ok((changes, event, Outcome::Individual(Box::new(enrollment))))
+}
+
+fn distinct(terms: &EnrollmentTerms) -> Vec<KeyFingerprint> {
+    BTreeSet::from(attestation_keys(&terms.attestation)).into_iter().collect()
+}
+
+pub(super) fn delete_individual(
+    view: &dyn RegistryView,
+    settings: &Settings,
+    id: RegistrationId,
+    precondition: &Precondition,
+) -> Result<Parts, RegistryError> {
+    let stored = view.individual(&id)?;
+    check(precondition, stored.as_ref().map(|stored| stored.etag), || Subject::Enrollment(id.clone()))?;
+    let device = device_of(view, settings, &id, stored.as_ref())?;
+    let mut changes = vec![Change::DeleteIndividual(id.clone())];
+    // The hub device lives on (`service-rest.md` 7.3), and so does its claim to its keys.
+    transfer(
+        view,
+        settings,
+        &KeyOwner::Registration(id.clone()),
+        &held(stored.as_ref(), device.as_ref()),
+        &held(None, device.as_ref()),
+        &mut changes,
+    )?;
+    Ok((changes, LeafEvent::EnrollmentDeleted { registration_id: id }, Outcome::Done))
+}
+
+pub(super) fn put_group(
+    view: &dyn RegistryView,
+    settings: &Settings,
+    draft: GroupDraft,
+    precondition: &Precondition,
+    now: Timestamp,
+    entropy: &mut Entropy,
+) -> Result<Parts, RegistryError> {
+    let id = draft.group_id;
+    let stored = view.group(&id)?;
+    check(precondition, stored.as_ref().map(|stored| stored.etag), || Subject::Group(id.clone()))?;
+    check_hubs(settings, &draft.terms.terms)?;
+    let group = EnrollmentGroup {
+        group_id: id.clone(),
+        terms: settle_terms(draft.terms, stored.as_ref().map(|stored| &stored.terms)),
+        etag: entropy.etag(),
+        created: stored.as_ref().map_or(now, |stored| stored.created),
+        updated: now,
+    };
+    let before = stored.as_ref().map(|stored| attestation_keys(&stored.terms.attestation));
+    let mut changes = Vec::new();
+    let warnings = transfer(
+        view,
+        settings,
+        &KeyOwner::Group(id.clone()),
+        &before.into_iter().flatten().collect(),
+        &BTreeSet::from(attestation_keys(&group.terms.attestation)),
+        &mut changes,
+    )?;
+    changes.push(Change::PutGroup(Box::new(group.clone())));
+    let event = LeafEvent::GroupPut {
+        group_id: id,
+        replaced: stored.is_some(),
+        enabled: group.terms.status == ProvisioningStatus::Enabled,
+        keys: distinct(&group.terms),
+        warnings,
+    };
+    Ok((changes, event, Outcome::Group(Box::new(group))))
+}
+
+pub(super) fn delete_group(
+    view: &dyn RegistryView,
+    id: EnrollmentGroupId,
+    precondition: &Precondition,
+) -> Result<Parts, RegistryError> {
+    let stored = view.group(&id)?;
+    check(precondition, stored.as_ref().map(|stored| stored.etag), || Subject::Group(id.clone()))?;
+    let mut changes = vec![Change::DeleteGroup(id.clone())];
+    for key in stored.iter().flat_map(|stored| distinct(&stored.terms)) {
+        if view.key_owner(&key)? == Some(KeyOwner::Group(id.clone())) {
+            changes.push(Change::DeleteKey(key));
+        }
+    }
+    Ok((changes, LeafEvent::GroupDeleted { group_id: id }, Outcome::Done))
+}
+
+pub(super) fn delete_registration(
+    view: &dyn RegistryView,
+    id: RegistrationId,
+    precondition: &Precondition,
+) -> Result<Parts, RegistryError> {
+    let stored = view.registration(&id)?;
+    check(precondition, stored.map(|stored| stored.etag), || Subject::Registration(id.clone()))?;
+    let changes = vec![Change::DeleteRegistration(id.clone())];
+    Ok((changes, LeafEvent::RegistrationDeleted { registration_id: id }, Outcome::Done))
+}

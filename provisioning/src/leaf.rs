@@ -1,0 +1,158 @@
+//! The public part of a decision: what an auditor may see. Fields are an allow-list (design rule 20): no keys, payloads or
+//! twins ever come here.
+
+use serde::{Deserialize, Serialize};
+use unicity_identity::error::KeyOwner;
+use unicity_identity::{
+    DeviceId, EnrollmentGroupId, EnrollmentRef, GenerationId, HubName, KeyFingerprint, OperationId, RegistrationId,
+    Timestamp,
+};
+
+use crate::registry::Actor;
+
+/// One decision about identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Leaf {
+    /// Version of this form.
+    pub v: u8,
+    /// When it was decided, by the server's clock, in milliseconds since the Unix epoch.
+    pub at: Timestamp,
+    /// Who asked.
+    pub actor: Actor,
+    /// What was decided.
+    #[serde(flatten)]
+    pub event: LeafEvent,
+}
+
+/// A hub that took part in an allocation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The hub.
+    pub hub: HubName,
+    /// Its weight.
+    pub weight: u32,
+}
+
+/// What was decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum LeafEvent {
+    /// A device was assigned to a hub.
+    Registered {
+        /// Who.
+        registration_id: RegistrationId,
+        /// Under which enrollment.
+        enrollment: EnrollmentRef,
+        /// To which hub.
+        hub: HubName,
+        /// As which device.
+        device_id: DeviceId,
+        /// In which life.
+        generation: GenerationId,
+        /// Proven by which key.
+        key_fingerprint: KeyFingerprint,
+        /// In which operation.
+        operation_id: OperationId,
+        /// The policy that chose.
+        policy: String,
+        /// Among which hubs.
+        candidates: Vec<Candidate>,
+        /// Collisions that compat mode let pass.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
+    },
+    /// A device registered again and kept its assignment.
+    Reregistered {
+        /// Who.
+        registration_id: RegistrationId,
+        /// At which hub.
+        hub: HubName,
+        /// In which operation.
+        operation_id: OperationId,
+        /// Proven by which key.
+        key_fingerprint: KeyFingerprint,
+        /// Whether the hub identity got the enrollment's new keys.
+        credentials_refreshed: bool,
+    },
+    /// An individual enrollment was made or replaced.
+    EnrollmentPut {
+        /// Which.
+        registration_id: RegistrationId,
+        /// Replaced, not made.
+        replaced: bool,
+        /// Enabled.
+        enabled: bool,
+        /// Its keys.
+        keys: Vec<KeyFingerprint>,
+        /// Collisions that compat mode let pass.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
+    },
+    /// An individual enrollment was deleted.
+    EnrollmentDeleted {
+        /// Which.
+        registration_id: RegistrationId,
+    },
+    /// A group was made or replaced.
+    GroupPut {
+        /// Which.
+        group_id: EnrollmentGroupId,
+        /// Replaced, not made.
+        replaced: bool,
+        /// Enabled.
+        enabled: bool,
+        /// Its keys.
+        keys: Vec<KeyFingerprint>,
+        /// Collisions that compat mode let pass.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
+    },
+    /// A group was deleted.
+    GroupDeleted {
+        /// Which.
+        group_id: EnrollmentGroupId,
+    },
+    /// A registration record was deleted.
+    RegistrationDeleted {
+        /// Which.
+        registration_id: RegistrationId,
+    },
+    /// A hub device was made or changed by hand.
+    DevicePut {
+        /// Its hub.
+        hub: HubName,
+        /// Which.
+        device_id: DeviceId,
+        /// In which life.
+        generation: GenerationId,
+        /// Replaced, not made.
+        replaced: bool,
+        /// Enabled.
+        enabled: bool,
+        /// Its keys.
+        keys: Vec<KeyFingerprint>,
+        /// Whose it is.
+        owner: KeyOwner,
+        /// Collisions that compat mode let pass.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
+    },
+    /// A hub device was deleted.
+    DeviceDeleted {
+        /// Its hub.
+        hub: HubName,
+        /// Which.
+        device_id: DeviceId,
+        /// The life that ended.
+        generation: GenerationId,
+    },
+}
+
+impl Leaf {
+    /// The bytes that are logged: compact JSON, fields in the order of declaration.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a leaf has only strings, numbers and lists, which serde_json always writes")
+    }
+}

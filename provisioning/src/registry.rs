@@ -1,0 +1,350 @@
+//! The port to durable state: what decisions read, what they write, and the commands that lead to them.
+
+use std::pin::Pin;
+
+use serde::{Deserialize, Serialize};
+use unicity_identity::device::DeviceAuthentication;
+use unicity_identity::enrollment::EnrollmentTerms;
+use unicity_identity::error::KeyOwner;
+use unicity_identity::json::JsonText;
+use unicity_identity::{
+    ClientIdentity, DeviceId, DeviceIdentity, DeviceStatus, EnrollmentGroup, EnrollmentGroupId, Entropy, HubName,
+    IndividualEnrollment, KeyFingerprint, KeySlot, Refusal, Registration, RegistrationId, Subscription, Timestamp,
+};
+
+use crate::attest::Attested;
+
+/// A value that comes later. Boxed, so that the port stays a plain object and names no async runtime.
+pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
+
+/// The state could not be read: a damaged file or a failing disk, in words for the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the registry could not be read: {0}")]
+pub struct Fault(pub String);
+
+/// State to read. The writer reads *decided* state through it, everyone else *synced* state (design rule 2).
+pub trait RegistryView {
+    /// An individual enrollment.
+    ///
+    /// # Errors
+    /// [`Fault`] if the state could not be read; the same for all methods here.
+    fn individual(&self, id: &RegistrationId) -> Result<Option<IndividualEnrollment>, Fault>;
+    /// An enrollment group.
+    ///
+    /// # Errors
+    /// As above.
+    fn group(&self, id: &EnrollmentGroupId) -> Result<Option<EnrollmentGroup>, Fault>;
+    /// All enrollment groups, in the order of their ids.
+    ///
+    /// # Errors
+    /// As above.
+    fn groups(&self) -> Result<Vec<EnrollmentGroup>, Fault>;
+    /// A registration.
+    ///
+    /// # Errors
+    /// As above.
+    fn registration(&self, id: &RegistrationId) -> Result<Option<Registration>, Fault>;
+    /// A hub device.
+    ///
+    /// # Errors
+    /// As above.
+    fn device(&self, hub: &HubName, id: &DeviceId) -> Result<Option<DeviceIdentity>, Fault>;
+    /// Who holds a key.
+    ///
+    /// # Errors
+    /// As above.
+    fn key_owner(&self, key: &KeyFingerprint) -> Result<Option<KeyOwner>, Fault>;
+    /// The subscriptions that a client kept; `None` if it has no session state.
+    ///
+    /// # Errors
+    /// As above.
+    fn subscriptions(&self, client: &ClientIdentity) -> Result<Option<Vec<Subscription>>, Fault>;
+}
+
+/// A page of a listing: items in key order, and whether more follow the last.
+#[derive(Debug, Clone)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// More follow.
+    pub more: bool,
+}
+
+/// The durable registry. Reads see synced state only.
+pub trait Registry: RegistryView + Send + Sync {
+    /// Hands a request to the writer. Resolves after the decision is synced, or refused. The writer's queue is bounded:
+    /// when it is full, the returned future waits for room.
+    fn submit(&self, request: Request) -> Pending<Result<Outcome, RegistryError>>;
+
+    /// Individual enrollments after `after`, in the order of their ids, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Fault`] if the state could not be read; the same for all listings.
+    fn list_individuals(
+        &self,
+        after: Option<&RegistrationId>,
+        limit: usize,
+    ) -> Result<Page<IndividualEnrollment>, Fault>;
+    /// Groups after `after`.
+    ///
+    /// # Errors
+    /// As above.
+    fn list_groups(&self, after: Option<&EnrollmentGroupId>, limit: usize) -> Result<Page<EnrollmentGroup>, Fault>;
+    /// Registrations after `after`.
+    ///
+    /// # Errors
+    /// As above.
+    fn list_registrations(&self, after: Option<&RegistrationId>, limit: usize) -> Result<Page<Registration>, Fault>;
+    /// Devices of one hub after `after`.
+    ///
+    /// # Errors
+    /// As above.
+    fn list_devices(
+        &self,
+        hub: &HubName,
+        after: Option<&DeviceId>,
+        limit: usize,
+    ) -> Result<Page<DeviceIdentity>, Fault>;
+}
+
+/// The registry did not do what a request asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegistryError {
+    /// A rule said no; nothing was written.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The enrollment changed between attestation and decision: attest again and retry.
+    #[error("the enrollment changed while the device was being registered")]
+    EnrollmentChanged,
+    /// The disk is full; nothing was written, reads go on.
+    #[error("the disk is full: {0}")]
+    Full(String),
+    /// A write or sync failed earlier; no write is taken until the process starts anew.
+    #[error("the registry is closed to writes until a restart: {0}")]
+    Poisoned(String),
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Stopping,
+    /// State could not be read.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+impl RegistryError {
+    /// The refusal that a client is shown.
+    #[must_use]
+    pub fn into_refusal(self) -> Refusal {
+        match self {
+            Self::Refused(refusal) => refusal,
+            other => Refusal::Unavailable { why: other.to_string() },
+        }
+    }
+}
+
+/// Who asked for a write; part of the leaf.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Actor {
+    /// The device itself.
+    Device,
+    /// A service policy, by name.
+    Policy(String),
+    /// The server, for its own upkeep.
+    Server,
+}
+
+/// A condition on the record's version (`If-Match`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Precondition {
+    /// Only if there is none: a PUT without `If-Match`.
+    Absent,
+    /// Only if there is one, whatever its version: `*`.
+    Any,
+    /// Only if its version is this, as the client sent it.
+    Matches(String),
+    /// In any case: a DELETE without `If-Match`.
+    None,
+}
+
+/// A request to the writer: a command, who gives it, when, and with which randomness.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What to do.
+    pub command: Command,
+    /// Who asks.
+    pub actor: Actor,
+    /// The caller's clock.
+    pub now: Timestamp,
+    /// Randomness for whatever is made anew.
+    pub entropy: Entropy,
+}
+
+/// What can be asked of the registry.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// A device registers.
+    Register(Box<RegisterCommand>),
+    /// An individual enrollment is made or replaced.
+    PutIndividual {
+        /// What to store.
+        draft: Box<IndividualDraft>,
+        /// On which condition.
+        precondition: Precondition,
+    },
+    /// An individual enrollment is deleted.
+    DeleteIndividual {
+        /// Which.
+        id: RegistrationId,
+        /// On which condition.
+        precondition: Precondition,
+    },
+    /// A group is made or replaced.
+    PutGroup {
+        /// What to store.
+        draft: Box<GroupDraft>,
+        /// On which condition.
+        precondition: Precondition,
+    },
+    /// A group is deleted.
+    DeleteGroup {
+        /// Which.
+        id: EnrollmentGroupId,
+        /// On which condition.
+        precondition: Precondition,
+    },
+    /// A registration record is deleted; the hub device stays (`service-rest.md` 3.4).
+    DeleteRegistration {
+        /// Which.
+        id: RegistrationId,
+        /// On which condition.
+        precondition: Precondition,
+    },
+    /// A hub device is made by hand or changed.
+    PutDevice {
+        /// What to store.
+        draft: Box<DeviceDraft>,
+        /// On which condition.
+        precondition: Precondition,
+    },
+    /// A hub device is deleted.
+    DeleteDevice {
+        /// Its hub.
+        hub: HubName,
+        /// Which.
+        id: DeviceId,
+        /// On which condition.
+        precondition: Precondition,
+    },
+    /// What a clean-session-0 client is subscribed to from now on; `None` ends its session state.
+    SetSubscriptions {
+        /// Whose.
+        client: ClientIdentity,
+        /// All of them.
+        subscriptions: Option<Vec<Subscription>>,
+    },
+}
+
+/// A registration whose device has proven itself.
+#[derive(Debug, Clone)]
+pub struct RegisterCommand {
+    /// What was proven.
+    pub attested: Attested,
+    /// The keys that the hub identity gets, sealed: those of the enrollment, or those derived for this device.
+    pub slots: [KeySlot; 2],
+    /// The custom payload that the device sent.
+    pub device_payload: Option<JsonText>,
+}
+
+/// An individual enrollment as an operator gives it.
+#[derive(Debug, Clone)]
+pub struct IndividualDraft {
+    /// Which.
+    pub registration_id: RegistrationId,
+    /// Its device id at the hub.
+    pub device_id: Option<DeviceId>,
+    /// Free JSON.
+    pub optional_device_information: Option<JsonText>,
+    /// The terms; without an attestation the stored one is kept (`service-rest.md` 3.2).
+    pub terms: TermsDraft,
+}
+
+/// A group as an operator gives it.
+#[derive(Debug, Clone)]
+pub struct GroupDraft {
+    /// Which.
+    pub group_id: EnrollmentGroupId,
+    /// The terms.
+    pub terms: TermsDraft,
+}
+
+/// Terms as an operator gives them: the keys may be left out on an update.
+#[derive(Debug, Clone)]
+pub struct TermsDraft {
+    /// The terms; their attestation holds the new keys, generated ones if none were given.
+    pub terms: EnrollmentTerms,
+    /// Whether the request named keys: if not, an update keeps the stored ones.
+    pub keys_given: bool,
+}
+
+/// A hub device as an operator gives it.
+#[derive(Debug, Clone)]
+pub struct DeviceDraft {
+    /// Its hub.
+    pub hub: HubName,
+    /// Which.
+    pub device_id: DeviceId,
+    /// May it connect.
+    pub status: DeviceStatus,
+    /// Why not.
+    pub status_reason: Option<String>,
+    /// How it proves itself; generated keys if none were given.
+    pub authentication: DeviceAuthentication,
+    /// Whether the request named keys: if not, an update keeps the stored ones.
+    pub keys_given: bool,
+    /// An edge device.
+    pub iot_edge: bool,
+}
+
+/// What came of a command.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// The device is assigned.
+    Registered(Box<Registration>),
+    /// The stored individual enrollment.
+    Individual(Box<IndividualEnrollment>),
+    /// The stored group.
+    Group(Box<EnrollmentGroup>),
+    /// The stored device.
+    Device(Box<DeviceIdentity>),
+    /// Done; nothing to show.
+    Done,
+}
+
+/// One change of one record. A decision's changes are applied together or not at all; applying one twice is applying it
+/// once, so that replay is idempotent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// Stores an individual enrollment.
+    PutIndividual(Box<IndividualEnrollment>),
+    /// Removes one.
+    DeleteIndividual(RegistrationId),
+    /// Stores a group.
+    PutGroup(Box<EnrollmentGroup>),
+    /// Removes one.
+    DeleteGroup(EnrollmentGroupId),
+    /// Stores a registration.
+    PutRegistration(Box<Registration>),
+    /// Removes one.
+    DeleteRegistration(RegistrationId),
+    /// Stores a device.
+    PutDevice(Box<DeviceIdentity>),
+    /// Removes one.
+    DeleteDevice(HubName, DeviceId),
+    /// Gives a key to an owner.
+    PutKey(KeyFingerprint, KeyOwner),
+    /// Frees a key.
+    DeleteKey(KeyFingerprint),
+    /// Stores what a client keeps subscribed.
+    PutSubscriptions(ClientIdentity, Vec<Subscription>),
+    /// Ends a client's session state.
+    DeleteSubscriptions(ClientIdentity),
+}
