@@ -1,1 +1,517 @@
+//! Decisions as tables, and U1 and U2 as properties over random histories.
 
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use unicity_identity::device::DeviceAuthentication;
+use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms, ProvisioningStatus};
+use unicity_identity::error::KeyOwner;
+use unicity_identity::{
+    Attestation, ClientIdentity, DeviceId, DeviceIdentity, DeviceStatus, EnrollmentGroup, EnrollmentGroupId, EnrollmentRef, Entropy,
+    HubDirectory, HubName, IndividualEnrollment, KeyFingerprint, KeySlot, LinkedHub, Refusal, Registration, RegistrationId, Sealed,
+    Subscription, Timestamp,
+};
+
+use super::*;
+use crate::attest::Attested;
+use crate::registry::{Actor, DeviceDraft, Fault, GroupDraft, IndividualDraft, RegisterCommand, TermsDraft};
+use crate::service::UnicityMode;
+
+#[derive(Default, Clone)]
+struct World {
+    individuals: BTreeMap<RegistrationId, IndividualEnrollment>,
+    groups: BTreeMap<EnrollmentGroupId, EnrollmentGroup>,
+    registrations: BTreeMap<RegistrationId, Registration>,
+    devices: BTreeMap<(HubName, DeviceId), DeviceIdentity>,
+    keys: BTreeMap<KeyFingerprint, KeyOwner>,
+    drawn: u8,
+}
+
+impl RegistryView for World {
+    fn individual(&self, id: &RegistrationId) -> Result<Option<IndividualEnrollment>, Fault> {
+        Ok(self.individuals.get(id).cloned())
+    }
+    fn group(&self, id: &EnrollmentGroupId) -> Result<Option<EnrollmentGroup>, Fault> {
+        Ok(self.groups.get(id).cloned())
+    }
+    fn groups(&self) -> Result<Vec<EnrollmentGroup>, Fault> {
+        Ok(self.groups.values().cloned().collect())
+    }
+    fn registration(&self, id: &RegistrationId) -> Result<Option<Registration>, Fault> {
+        Ok(self.registrations.get(id).cloned())
+    }
+    fn device(&self, hub: &HubName, id: &DeviceId) -> Result<Option<DeviceIdentity>, Fault> {
+        Ok(self.devices.get(&(hub.clone(), id.clone())).cloned())
+    }
+    fn key_owner(&self, key: &KeyFingerprint) -> Result<Option<KeyOwner>, Fault> {
+        Ok(self.keys.get(key).cloned())
+    }
+    fn subscriptions(&self, _: &ClientIdentity) -> Result<Option<Vec<Subscription>>, Fault> {
+        Ok(None)
+    }
+}
+
+fn hub(name: &str) -> LinkedHub {
+    LinkedHub {
+        name: name.parse().unwrap(),
+        host: format!("{name}.local").parse().unwrap(),
+        aliases: vec![],
+        weight: 1,
+        apply_allocation: true,
+    }
+}
+
+fn settings(hubs: &[&str], mode: UnicityMode) -> Settings {
+    Settings {
+        id_scope: "0ne00000001".parse().unwrap(),
+        hubs: HubDirectory::new(hubs.iter().map(|name| hub(name)).collect()).unwrap(),
+        mode,
+        token_skew_seconds: 300,
+        payload_bytes_max: 8192,
+    }
+}
+
+fn key(n: u8) -> KeySlot {
+    KeySlot { sealed: Sealed::from_bytes(vec![n; 4]), fingerprint: KeyFingerprint([n; 32]) }
+}
+
+fn terms(primary: u8, secondary: u8) -> EnrollmentTerms {
+    EnrollmentTerms {
+        attestation: Attestation::SymmetricKey { primary: key(primary), secondary: key(secondary) },
+        status: ProvisioningStatus::Enabled,
+        allocation: None,
+        hubs: vec![],
+        reprovision: None,
+        iot_edge: false,
+        initial_twin: None,
+        payload: None,
+    }
+}
+
+fn id(text: &str) -> RegistrationId {
+    text.parse().unwrap()
+}
+
+impl World {
+    fn run(&mut self, settings: &Settings, command: Command) -> Result<Decision, RegistryError> {
+        self.drawn = self.drawn.wrapping_add(1);
+        let mut seed = [0; 32];
+        seed[0] = self.drawn;
+        seed[1] = u8::try_from(self.keys.len() % 251).unwrap();
+        let request =
+            Request { command, actor: Actor::Server, now: Timestamp(1000), entropy: Entropy::from_seed(seed) };
+        let decision = decide(self, settings, request)?;
+        for change in &decision.changes {
+            self.apply(change.clone());
+        }
+        Ok(decision)
+    }
+
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::PutIndividual(it) => drop(self.individuals.insert(it.registration_id.clone(), *it)),
+            Change::DeleteIndividual(id) => drop(self.individuals.remove(&id)),
+            Change::PutGroup(it) => drop(self.groups.insert(it.group_id.clone(), *it)),
+            Change::DeleteGroup(id) => drop(self.groups.remove(&id)),
+            Change::PutRegistration(it) => drop(self.registrations.insert(it.registration_id.clone(), *it)),
+            Change::DeleteRegistration(id) => drop(self.registrations.remove(&id)),
+            Change::PutDevice(it) => drop(self.devices.insert((it.hub.clone(), it.device_id.clone()), *it)),
+            Change::DeleteDevice(hub, id) => drop(self.devices.remove(&(hub, id))),
+            Change::PutKey(key, owner) => drop(self.keys.insert(key, owner)),
+            Change::DeleteKey(key) => drop(self.keys.remove(&key)),
+            Change::PutSubscriptions(..) | Change::DeleteSubscriptions(_) => {}
+        }
+    }
+
+    fn enroll(&mut self, settings: &Settings, name: &str, terms: EnrollmentTerms) -> Result<Decision, RegistryError> {
+        self.put(settings, name, None, terms, Precondition::Absent)
+    }
+
+    fn put(
+        &mut self,
+        settings: &Settings,
+        name: &str,
+        device_id: Option<&str>,
+        terms: EnrollmentTerms,
+        precondition: Precondition,
+    ) -> Result<Decision, RegistryError> {
+        let draft = Box::new(IndividualDraft {
+            registration_id: id(name),
+            device_id: device_id.map(|id| id.parse().unwrap()),
+            optional_device_information: None,
+            terms: TermsDraft { terms, keys_given: true },
+        });
+        self.run(settings, Command::PutIndividual { draft, precondition })
+    }
+
+    fn enroll_group(&mut self, settings: &Settings, name: &str, terms: EnrollmentTerms) -> Result<Decision, RegistryError> {
+        let draft = Box::new(GroupDraft { group_id: name.parse().unwrap(), terms: TermsDraft { terms, keys_given: true } });
+        self.run(settings, Command::PutGroup { draft, precondition: Precondition::Absent })
+    }
+
+    /// Registers as the individual enrollment of this id would be attested now.
+    fn register(&mut self, settings: &Settings, name: &str) -> Result<Registration, RegistryError> {
+        let enrollment = self.individuals[&id(name)].clone();
+        let Attestation::SymmetricKey { primary, secondary } = enrollment.terms.attestation;
+        self.register_as(settings, name, EnrollmentRef::Individual(id(name)), enrollment.etag, [primary, secondary])
+    }
+
+    fn register_in_group(
+        &mut self,
+        settings: &Settings,
+        name: &str,
+        group: &str,
+        slots: [u8; 2],
+    ) -> Result<Registration, RegistryError> {
+        let group: EnrollmentGroupId = group.parse().unwrap();
+        let etag = self.groups[&group].etag;
+        self.register_as(settings, name, EnrollmentRef::Group(group), etag, slots.map(key))
+    }
+
+    fn register_as(
+        &mut self,
+        settings: &Settings,
+        name: &str,
+        enrollment: EnrollmentRef,
+        etag: unicity_identity::ETag,
+        slots: [KeySlot; 2],
+    ) -> Result<Registration, RegistryError> {
+        let attested = Attested {
+            registration_id: id(name),
+            enrollment,
+            enrollment_etag: etag,
+            key_fingerprint: slots[0].fingerprint,
+            derived_from: None,
+            enabled: true,
+            token_expiry_seconds: 0,
+        };
+        let command = Command::Register(Box::new(RegisterCommand { attested, slots, device_payload: None }));
+        match self.run(settings, command)?.outcome {
+            Outcome::Registered(registration) => Ok(*registration),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn put_device(&mut self, settings: &Settings, hub: &str, name: &str, keys: [u8; 2], precondition: Precondition) -> Result<Decision, RegistryError> {
+        let [primary, secondary] = keys.map(key);
+        let draft = Box::new(DeviceDraft {
+            hub: hub.parse().unwrap(),
+            device_id: name.parse().unwrap(),
+            status: DeviceStatus::Enabled,
+            status_reason: None,
+            authentication: DeviceAuthentication::Sas { primary, secondary },
+            keys_given: true,
+            iot_edge: false,
+        });
+        self.run(settings, Command::PutDevice { draft, precondition })
+    }
+
+    /// U1 and U2 over the whole state.
+    fn check(&self) {
+        let mut owner_of_device = BTreeMap::new();
+        for registration in self.registrations.values() {
+            let place = (registration.hub.clone(), registration.device_id.clone());
+            if let Some(device) = self.devices.get(&place) {
+                if device.registration.as_ref() == Some(&registration.registration_id) {
+                    let other = owner_of_device.insert(place, registration.registration_id.clone());
+                    assert_eq!(other, None, "U1: one registration a device");
+                }
+            }
+        }
+        let mut used: BTreeMap<KeyFingerprint, KeyOwner> = BTreeMap::new();
+        let mut claim = |key: KeyFingerprint, owner: KeyOwner| {
+            let holder = used.entry(key).or_insert_with(|| owner.clone());
+            assert_eq!(*holder, owner, "U2: key {key} acts for two");
+        };
+        for enrollment in self.individuals.values() {
+            for key in keys::attestation_keys(&enrollment.terms.attestation) {
+                claim(key, KeyOwner::Registration(enrollment.registration_id.clone()));
+            }
+        }
+        for group in self.groups.values() {
+            for key in keys::attestation_keys(&group.terms.attestation) {
+                claim(key, KeyOwner::Group(group.group_id.clone()));
+            }
+        }
+        for device in self.devices.values() {
+            let owner = match &device.registration {
+                Some(id) => KeyOwner::Registration(id.clone()),
+                None => KeyOwner::Device(device.hub.clone(), device.device_id.clone()),
+            };
+            for slot in device.authentication.slots() {
+                claim(slot.fingerprint, owner.clone());
+            }
+        }
+        assert_eq!(used, self.keys, "the index holds exactly the keys in use");
+    }
+}
+
+fn refusal<T: std::fmt::Debug>(result: Result<T, RegistryError>) -> Refusal {
+    match result.unwrap_err() {
+        RegistryError::Refused(refusal) => refusal,
+        other => panic!("{other:?}"),
+    }
+}
+
+const STRICT: UnicityMode = UnicityMode::Strict;
+
+#[test]
+fn registering_again_gives_the_same_assignment_and_a_new_operation() {
+    let settings = settings(&["a", "b", "c"], STRICT);
+    let mut world = World::default();
+    world.enroll(&settings, "dev-1", terms(1, 2)).unwrap();
+    let first = world.register(&settings, "dev-1").unwrap();
+    let second = world.register(&settings, "dev-1").unwrap();
+    assert_eq!((&first.hub, &first.device_id, first.generation), (&second.hub, &second.device_id, second.generation));
+    assert_eq!(first.created, second.created);
+    assert_ne!(first.operation_id, second.operation_id);
+    world.check();
+}
+
+#[test]
+fn a_key_of_another_identity_is_refused_and_the_holder_named() {
+    let settings = settings(&["a"], STRICT);
+    let mut world = World::default();
+    world.enroll(&settings, "dev-1", terms(1, 2)).unwrap();
+    let refused = refusal(world.enroll(&settings, "dev-2", terms(3, 2)));
+    assert_eq!(
+        refused,
+        Refusal::KeyInUse { fingerprint: KeyFingerprint([2; 32]), holder: KeyOwner::Registration(id("dev-1")) }
+    );
+    assert!(matches!(refusal(world.enroll_group(&settings, "g", terms(1, 9))), Refusal::KeyInUse { .. }));
+    assert!(matches!(refusal(world.put_device(&settings, "a", "x", [2, 8], Precondition::Absent)), Refusal::KeyInUse { .. }));
+    world.enroll(&settings, "dev-2", terms(3, 3)).unwrap();
+    world.check();
+}
+
+#[test]
+fn a_deleted_enrollment_frees_its_key_unless_its_hub_device_still_has_it() {
+    let settings = settings(&["a"], STRICT);
+    let mut world = World::default();
+    let delete = |name: &str| Command::DeleteIndividual { id: id(name), precondition: Precondition::None };
+    world.enroll(&settings, "idle", terms(1, 1)).unwrap();
+    world.run(&settings, delete("idle")).unwrap();
+    world.enroll(&settings, "other", terms(1, 1)).unwrap();
+    world.register(&settings, "other").unwrap();
+    world.run(&settings, delete("other")).unwrap();
+    assert!(matches!(refusal(world.enroll(&settings, "third", terms(1, 1))), Refusal::KeyInUse { .. }));
+    world
+        .run(
+            &settings,
+            Command::DeleteDevice { hub: "a".parse().unwrap(), id: "other".parse().unwrap(), precondition: Precondition::None },
+        )
+        .unwrap();
+    world.enroll(&settings, "third", terms(1, 1)).unwrap();
+    world.check();
+}
+
+#[test]
+fn a_device_id_of_another_registration_is_refused_in_strict_and_adopted_in_compat_mode() {
+    for mode in [UnicityMode::Strict, UnicityMode::Compat] {
+        let settings = settings(&["a"], mode);
+        let mut world = World::default();
+        world.put(&settings, "one", Some("Shared"), terms(1, 1), Precondition::Absent).unwrap();
+        world.put(&settings, "two", Some("Shared"), terms(2, 2), Precondition::Absent).unwrap();
+        world.register(&settings, "one").unwrap();
+        let second = world.register(&settings, "two");
+        match mode {
+            UnicityMode::Strict => {
+                assert!(matches!(refusal(second), Refusal::DeviceIdInUse { holder, .. } if holder.contains("one")));
+                world.check();
+            }
+            UnicityMode::Compat => {
+                assert_eq!(second.unwrap().substatus.as_str(), "reprovisionedToInitialAssignment");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_device_made_by_hand_is_not_taken_over_in_strict_mode() {
+    let settings = settings(&["a"], STRICT);
+    let mut world = World::default();
+    world.put_device(&settings, "a", "dev-1", [5, 6], Precondition::Absent).unwrap();
+    world.enroll(&settings, "dev-1", terms(1, 2)).unwrap();
+    assert!(matches!(refusal(world.register(&settings, "dev-1")), Refusal::DeviceIdInUse { .. }));
+    world.check();
+}
+
+#[test]
+fn an_enrollment_that_changed_since_the_proof_asks_for_a_new_proof() {
+    let settings = settings(&["a"], STRICT);
+    let mut world = World::default();
+    world.enroll(&settings, "dev-1", terms(1, 2)).unwrap();
+    let old = world.individuals[&id("dev-1")].clone();
+    world.put(&settings, "dev-1", None, terms(3, 4), Precondition::Any).unwrap();
+    let stale =
+        world.register_as(&settings, "dev-1", EnrollmentRef::Individual(id("dev-1")), old.etag, [key(1), key(2)]);
+    assert_eq!(stale.unwrap_err(), RegistryError::EnrollmentChanged);
+    // New keys reach the hub identity with the next registration, which stays where it was.
+    let registered = world.register(&settings, "dev-1").unwrap();
+    let device = &world.devices[&(registered.hub, registered.device_id)];
+    assert_eq!(device.authentication.slots().map(|slot| slot.fingerprint.0[0]), [3, 4]);
+    world.check();
+}
+
+#[test]
+fn an_individual_enrollment_takes_over_from_a_group_and_blocks_when_disabled() {
+    let settings = settings(&["a"], STRICT);
+    let mut world = World::default();
+    world.enroll_group(&settings, "g", terms(1, 2)).unwrap();
+    let first = world.register_in_group(&settings, "dev-1", "g", [10, 11]).unwrap();
+    world.enroll(&settings, "dev-1", terms(3, 4)).unwrap();
+    assert_eq!(
+        world.register_in_group(&settings, "dev-1", "g", [10, 11]).unwrap_err(),
+        RegistryError::EnrollmentChanged
+    );
+    let second = world.register(&settings, "dev-1").unwrap();
+    assert_eq!((first.hub, first.device_id, first.generation), (second.hub, second.device_id, second.generation));
+    world.check();
+    let disabled = EnrollmentTerms { status: ProvisioningStatus::Disabled, ..terms(3, 4) };
+    world.put(&settings, "dev-1", None, disabled, Precondition::Any).unwrap();
+    assert!(matches!(refusal(world.register(&settings, "dev-1")), Refusal::EnrollmentDisabled { .. }));
+}
+
+#[test]
+fn a_groups_other_spelling_is_refused_after_the_first_is_pinned() {
+    let settings = settings(&["a"], STRICT);
+    let mut world = World::default();
+    world.enroll_group(&settings, "g", terms(1, 2)).unwrap();
+    world.register_in_group(&settings, "dev-1", "g", [10, 11]).unwrap();
+    assert!(matches!(refusal(world.register_in_group(&settings, "dev-1", "g", [20, 21])), Refusal::WrongKey { .. }));
+    world.check();
+}
+
+#[test]
+fn allocation_keeps_to_the_enrollments_hubs() {
+    let settings = settings(&["a", "b", "c"], STRICT);
+    let mut world = World::default();
+    let only = |hubs: &[&str], allocation| EnrollmentTerms {
+        hubs: hubs.iter().map(|host| host.parse().unwrap()).collect(),
+        allocation,
+        ..terms(1, 2)
+    };
+    world.enroll(&settings, "d", only(&["b.local"], Some(AllocationPolicy::Static))).unwrap();
+    assert_eq!(world.register(&settings, "d").unwrap().hub.as_str(), "b");
+    let unknown = refusal(world.put(&settings, "d", None, only(&["z.local"], None), Precondition::Any));
+    assert!(unknown.to_string().contains("z.local") && unknown.to_string().contains("a.local"), "{unknown}");
+    assert!(world.put(&settings, "d", None, only(&[], Some(AllocationPolicy::Static)), Precondition::Any).is_err());
+    let closed = Settings {
+        hubs: HubDirectory::new(vec![LinkedHub { apply_allocation: false, ..hub("a") }]).unwrap(),
+        ..settings.clone()
+    };
+    let mut world = World::default();
+    world.enroll(&closed, "d", terms(1, 2)).unwrap();
+    assert!(matches!(refusal(world.register(&closed, "d")), Refusal::NoHub { .. }));
+}
+
+#[test]
+fn preconditions() {
+    let settings = settings(&["a"], STRICT);
+    let mut world = World::default();
+    let matches = |text: &str| Precondition::Matches(text.to_owned());
+    let put = |world: &mut World, precondition| world.put(&settings, "d", None, terms(1, 2), precondition);
+    assert!(matches!(refusal(put(&mut world, Precondition::Any)), Refusal::NotFound(_)));
+    assert!(matches!(refusal(put(&mut world, matches("\"x\""))), Refusal::PreconditionFailed(_)));
+    put(&mut world, Precondition::Absent).unwrap();
+    let etag = world.individuals[&id("d")].etag.to_string();
+    assert!(matches!(refusal(put(&mut world, Precondition::Absent)), Refusal::Exists(_)));
+    put(&mut world, matches(&format!("\"{etag}\""))).unwrap();
+    assert!(matches!(refusal(put(&mut world, matches(&etag))), Refusal::PreconditionFailed(_)), "the etag has changed");
+    put(&mut world, Precondition::Any).unwrap();
+}
+
+#[test]
+fn a_device_made_anew_begins_a_new_generation() {
+    let settings = settings(&["a"], STRICT);
+    let mut world = World::default();
+    world.enroll(&settings, "d", terms(1, 2)).unwrap();
+    let first = world.register(&settings, "d").unwrap();
+    world
+        .run(
+            &settings,
+            Command::DeleteDevice { hub: "a".parse().unwrap(), id: "d".parse().unwrap(), precondition: Precondition::None },
+        )
+        .unwrap();
+    let second = world.register(&settings, "d").unwrap();
+    assert_ne!(first.generation, second.generation);
+    world.check();
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Enroll(u8, u8, u8),
+    DeleteEnrollment(u8),
+    EnrollGroup(u8, u8),
+    DeleteGroup(u8),
+    Register(u8),
+    RegisterInGroup(u8, u8),
+    DeleteRegistration(u8),
+    PutDevice(u8, u8, u8),
+    DeleteDevice(u8, u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    (0u8..9, 0u8..4, 0u8..8, 0u8..8).prop_map(|(kind, a, b, c)| match kind {
+        0 => Step::Enroll(a, b, c),
+        1 => Step::DeleteEnrollment(a),
+        2 => Step::EnrollGroup(a % 2, b),
+        3 => Step::DeleteGroup(a % 2),
+        4 => Step::Register(a),
+        5 => Step::RegisterInGroup(a, b % 2),
+        6 => Step::DeleteRegistration(a),
+        7 => Step::PutDevice(a % 2, a, b),
+        _ => Step::DeleteDevice(b % 2, a),
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    /// U1 and U2 hold after every step of any history, and the key index is exactly the keys in use.
+    #[test]
+    fn no_history_breaks_unicity(steps in proptest::collection::vec(step(), 1..60)) {
+        let settings = settings(&["a", "b"], STRICT);
+        let hub = |n: u8| -> HubName { ["a", "b"][usize::from(n)].parse().unwrap() };
+        let name = |n: u8| format!("d{n}");
+        let mut world = World::default();
+        for step in steps {
+            let _ = match step {
+                Step::Enroll(n, k, l) => {
+                    let there = world.individuals.contains_key(&id(&name(n)));
+                    let precondition = if there { Precondition::Any } else { Precondition::Absent };
+                    world.put(&settings, &name(n), None, terms(k, l), precondition).map(drop)
+                }
+                Step::DeleteEnrollment(n) => {
+                    world.run(&settings, Command::DeleteIndividual { id: id(&name(n)), precondition: Precondition::None }).map(drop)
+                }
+                Step::EnrollGroup(n, k) => world.enroll_group(&settings, &format!("g{n}"), terms(k, k)).map(drop),
+                Step::DeleteGroup(n) => {
+                    let id = format!("g{n}").parse().unwrap();
+                    world.run(&settings, Command::DeleteGroup { id, precondition: Precondition::None }).map(drop)
+                }
+                Step::Register(n) => match world.individuals.contains_key(&id(&name(n))) {
+                    true => world.register(&settings, &name(n)).map(drop),
+                    false => Ok(()),
+                },
+                // A derived key depends on group and device only.
+                Step::RegisterInGroup(n, g) => match world.groups.contains_key(&format!("g{g}").parse().unwrap()) {
+                    true => world.register_in_group(&settings, &name(n), &format!("g{g}"), [100 + n * 2 + g, 100 + n * 2 + g]).map(drop),
+                    false => Ok(()),
+                },
+                Step::DeleteRegistration(n) => {
+                    world.run(&settings, Command::DeleteRegistration { id: id(&name(n)), precondition: Precondition::None }).map(drop)
+                }
+                Step::PutDevice(h, n, k) => {
+                    let there = world.devices.contains_key(&(hub(h), name(n).parse().unwrap()));
+                    let precondition = if there { Precondition::Any } else { Precondition::Absent };
+                    world.put_device(&settings, hub(h).as_str(), &name(n), [k, k], precondition).map(drop)
+                }
+                Step::DeleteDevice(h, n) => {
+                    let id = name(n).parse().unwrap();
+                    world.run(&settings, Command::DeleteDevice { hub: hub(h), id, precondition: Precondition::None }).map(drop)
+                }
+            };
+            world.check();
+        }
+    }
+}
