@@ -1,1 +1,4 @@
-//! Under construction.
+//! Durable state: segment logs, the registry's journal and index, telemetry.
+
+pub mod log;
+pub mod vfs;
