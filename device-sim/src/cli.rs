@@ -1,0 +1,180 @@
+//! The command line of `device-sim`, and what it means.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{ArgGroup, Parser};
+use unicity_device_sim::{Device, Dialer, Endpoint, FleetSettings, Limits};
+use unicity_identity::{IdScope, RegistrationId, SharedAccessKey};
+
+/// Runs simulated devices: each registers with its own key, connects to the hub it is assigned, and sends telemetry.
+#[derive(Debug, Parser)]
+#[command(name = "device-sim", version, group(ArgGroup::new("credential").required(true).args(["group_key", "key"])))]
+pub(crate) struct Arguments {
+    /// The provisioning service; its certificate must have this host
+    #[arg(long, value_name = "HOST[:PORT]")]
+    endpoint: Endpoint,
+    /// PEM file with the certificates to trust
+    #[arg(long, value_name = "FILE")]
+    ca: PathBuf,
+    /// The service's id scope
+    #[arg(long, value_name = "SCOPE")]
+    id_scope: IdScope,
+    /// Key of an enrollment group, base64: each device's key is derived from it
+    #[arg(long, value_name = "BASE64", env = "DEVICE_SIM_GROUP_KEY", hide_env_values = true, value_parser = key)]
+    group_key: Option<SharedAccessKey>,
+    /// Key of one device with an enrollment of its own, base64
+    #[arg(
+        long, value_name = "BASE64", env = "DEVICE_SIM_KEY", hide_env_values = true, value_parser = key,
+        requires = "registration_id"
+    )]
+    key: Option<SharedAccessKey>,
+    /// Registration id of the one device
+    #[arg(long, value_name = "ID", conflicts_with_all = ["prefix", "count"])]
+    registration_id: Option<RegistrationId>,
+    /// What the registration ids of a group's devices begin with
+    #[arg(long, default_value = "sim-", conflicts_with = "key")]
+    prefix: String,
+    /// Devices of the group
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "key")]
+    count: usize,
+    /// Messages that each device sends
+    #[arg(long, value_name = "M", default_value_t = 1)]
+    messages: u64,
+    /// Devices at work at once
+    #[arg(long, value_name = "C", default_value_t = 64, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65_536))]
+    concurrency: usize,
+    /// Messages of a device that may wait for their acknowledgement
+    #[arg(long, value_name = "W", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=65_534))]
+    window: u16,
+    /// Port of the hubs
+    #[arg(long, value_name = "PORT", default_value_t = 8883)]
+    hub_port: u16,
+    /// Connect to ADDR for HOST and still verify HOST; may be repeated
+    #[arg(long, value_name = "HOST=ADDR")]
+    resolve: Vec<Resolve>,
+    /// Keep the sessions open until interrupted
+    #[arg(long)]
+    hold: bool,
+    /// Print the summary as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Resolve {
+    host: String,
+    address: SocketAddr,
+}
+
+impl FromStr for Resolve {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (host, address) = text.split_once('=').ok_or("HOST=ADDR:PORT is wanted")?;
+        let address = address.parse().map_err(|_| format!("{address:?} is not an IP address with a port"))?;
+        Ok(Self { host: host.to_owned(), address })
+    }
+}
+
+fn key(text: &str) -> Result<SharedAccessKey, unicity_identity::key::InvalidKey> {
+    SharedAccessKey::from_base64(text)
+}
+
+/// What is to run.
+pub(crate) struct Plan {
+    pub(crate) dialer: Dialer,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) settings: FleetSettings,
+    pub(crate) devices: Vec<Device>,
+}
+
+impl Arguments {
+    /// Reads the CA file and derives the devices' keys.
+    ///
+    /// # Errors
+    /// A line for the operator.
+    pub(crate) fn plan(&self) -> Result<Plan, String> {
+        let ca = std::fs::read(&self.ca).map_err(|error| format!("cannot read {}: {error}", self.ca.display()))?;
+        let mut dialer = Dialer::new(&ca)
+            .map_err(|error| format!("{}: {error}", self.ca.display()))?
+            .with_hub_port(self.hub_port)
+            .with_limits(Limits { window: self.window, ..Limits::default() });
+        for Resolve { host, address } in &self.resolve {
+            dialer = dialer.with_resolved(host, *address).map_err(|error| error.to_string())?;
+        }
+        Ok(Plan {
+            dialer,
+            endpoint: self.endpoint.clone(),
+            settings: FleetSettings {
+                messages: self.messages,
+                concurrency: self.concurrency,
+                hold: self.hold,
+                ..FleetSettings::default()
+            },
+            devices: self.devices()?,
+        })
+    }
+
+    fn devices(&self) -> Result<Vec<Device>, String> {
+        let id_scope = self.id_scope.clone();
+        match (&self.group_key, &self.key, &self.registration_id) {
+            (Some(group_key), None, None) => Device::group_members(group_key, &self.prefix, self.count, &id_scope)
+                .map_err(|error| format!("--prefix {:?}: {error}", self.prefix)),
+            (Some(group_key), None, Some(id)) => Ok(vec![Device::of_group(group_key, id.clone(), id_scope)]),
+            (None, Some(key), Some(id)) => Ok(vec![Device { registration_id: id.clone(), key: key.clone(), id_scope }]),
+            _ => Err("give --group-key, or --key with --registration-id".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+    fn parse(more: &[&str]) -> Result<Arguments, clap::Error> {
+        let base = ["device-sim", "--endpoint", "127.0.0.1:18883", "--ca", "ca.pem", "--id-scope", "0ne00000000"];
+        Arguments::try_parse_from(base.iter().chain(more))
+    }
+
+    #[test]
+    fn a_group_makes_many_devices_and_a_key_one() {
+        let names = |more: &[&str]| -> Vec<String> {
+            let devices = parse(more).unwrap().devices().unwrap();
+            devices.iter().map(|device| device.registration_id.to_string()).collect()
+        };
+        assert_eq!(names(&["--group-key", KEY, "--prefix", "a-", "--count", "2"]), ["a-1", "a-2"]);
+        assert_eq!(names(&["--group-key", KEY, "--registration-id", "one"]), ["one"]);
+        assert_eq!(names(&["--key", KEY, "--registration-id", "one"]), ["one"]);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for more in [
+            &[][..],
+            &["--key", KEY],
+            &["--key", KEY, "--group-key", KEY, "--registration-id", "x"],
+            &["--key", KEY, "--registration-id", "x", "--count", "2"],
+            &["--group-key", "!"],
+            &["--group-key", KEY, "--concurrency", "0"],
+            &["--group-key", KEY, "--window", "0"],
+            &["--group-key", KEY, "--resolve", "hub.example"],
+            &["--group-key", KEY, "--resolve", "hub.example=localhost"],
+        ] {
+            assert!(parse(more).is_err(), "{more:?}");
+        }
+        assert!(parse(&["--group-key", KEY, "--prefix", "no/slash"]).unwrap().devices().is_err());
+    }
+
+    #[test]
+    fn hosts_are_resolved_as_told() {
+        let arguments = parse(&["--group-key", KEY, "--resolve", "hub.example=127.0.0.1:18883"]).unwrap();
+        assert_eq!(
+            arguments.resolve,
+            [Resolve { host: "hub.example".to_owned(), address: "127.0.0.1:18883".parse().unwrap() }]
+        );
+    }
+}

@@ -1,0 +1,120 @@
+//! One simulated device: who it is, its key, and how it logs in.
+
+use std::time::Duration;
+
+use unicity_identity::{DeviceId, Environment, IdScope, RegistrationId, SasToken, SharedAccessKey, derive_device_key};
+
+use crate::client::Login;
+use crate::topic;
+
+/// How long a token lives, as the Python and Node SDKs have it.
+const TOKEN_SECONDS: u64 = 3600;
+
+/// A device as it leaves the factory: it knows an id scope, its registration id and its key, nothing else.
+#[derive(Debug, Clone)]
+pub struct Device {
+    /// The id it registers under.
+    pub registration_id: RegistrationId,
+    /// Its own symmetric key, which the hub takes too.
+    pub key: SharedAccessKey,
+    /// The id scope of the provisioning service.
+    pub id_scope: IdScope,
+}
+
+impl Device {
+    /// A member of an enrollment group: its key is derived from the group's.
+    #[must_use]
+    pub fn of_group(group_key: &SharedAccessKey, registration_id: RegistrationId, id_scope: IdScope) -> Self {
+        let key = derive_device_key(group_key, registration_id.as_str());
+        Self { registration_id, key, id_scope }
+    }
+
+    /// `count` members of a group, named `{prefix}{number}`; the numbers begin at 1 and have as many digits as the last.
+    ///
+    /// # Errors
+    /// If `prefix` makes no valid registration id.
+    pub fn group_members(
+        group_key: &SharedAccessKey,
+        prefix: &str,
+        count: usize,
+        id_scope: &IdScope,
+    ) -> Result<Vec<Self>, unicity_identity::InvalidId> {
+        let digits = count.to_string().len();
+        (1..=count)
+            .map(|number| {
+                let registration_id = format!("{prefix}{number:0digits$}").parse()?;
+                Ok(Self::of_group(group_key, registration_id, id_scope.clone()))
+            })
+            .collect()
+    }
+
+    pub(crate) fn provisioning_login(&self, env: &Environment, keep_alive: Duration) -> Login {
+        let (scope, id) = (self.id_scope.as_str(), self.registration_id.as_str());
+        Login {
+            client_id: id.to_owned(),
+            user_name: topic::provisioning_user_name(scope, id),
+            password: token(&self.key, &format!("{scope}/registrations/{id}"), env),
+            keep_alive,
+            clean_session: true,
+        }
+    }
+}
+
+pub(crate) fn hub_login(
+    hub_host: &str,
+    device_id: &DeviceId,
+    key: &SharedAccessKey,
+    env: &Environment,
+    keep_alive: Duration,
+) -> Login {
+    Login {
+        client_id: device_id.as_str().to_owned(),
+        user_name: topic::hub_user_name(hub_host, device_id.as_str()),
+        password: token(key, &format!("{hub_host}/devices/{device_id}"), env),
+        keep_alive,
+        clean_session: true,
+    }
+}
+
+fn token(key: &SharedAccessKey, resource: &str, env: &Environment) -> String {
+    SasToken::create(key, resource, env.now().unix_seconds() + TOKEN_SECONDS, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use unicity_identity::Timestamp;
+
+    use super::*;
+
+    fn group_key() -> SharedAccessKey {
+        SharedAccessKey::from_bytes((0..32).collect()).unwrap()
+    }
+
+    #[test]
+    fn members_have_sorted_names_and_keys_of_their_own() {
+        let members = Device::group_members(&group_key(), "sensor-", 12, &"0ne00000000".parse().unwrap()).unwrap();
+        let names: Vec<_> = members.iter().map(|device| device.registration_id.as_str()).collect();
+        assert_eq!((names[0], names[11]), ("sensor-01", "sensor-12"));
+        assert_ne!(members[0].key.expose_bytes(), members[1].key.expose_bytes());
+        assert!(Device::group_members(&group_key(), "no/slash", 1, &"0ne1".parse().unwrap()).is_err());
+    }
+
+    #[test]
+    fn both_logins_carry_tokens_that_the_service_would_take() {
+        let env = Environment::new(|| Timestamp(1_000_000), || [1; 32]);
+        let device = Device::of_group(&group_key(), "dev-1".parse().unwrap(), "0ne00000000".parse().unwrap());
+
+        let login = device.provisioning_login(&env, Duration::ZERO);
+        let token = SasToken::parse(&login.password).unwrap();
+        assert!(token.verify(&device.key) && token.is_for_registration("0ne00000000", "dev-1"));
+        assert_eq!(token.expiry_seconds(), 1000 + TOKEN_SECONDS);
+        assert_eq!(login.client_id, "dev-1");
+
+        let device_id = "Dev#1".parse().unwrap();
+        let login = hub_login("hub.example", &device_id, &device.key, &env, Duration::ZERO);
+        let token = SasToken::parse(&login.password).unwrap();
+        assert!(token.verify(&device.key) && token.is_for_device("hub.example", "Dev#1", None));
+        assert_eq!(login.client_id, "Dev#1");
+        assert!(!format!("{login:?}").contains(&login.password), "a password was printed");
+    }
+}

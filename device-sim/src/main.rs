@@ -1,0 +1,98 @@
+//! `device-sim`: a fleet of simulated devices from the command line.
+
+mod cli;
+
+use std::io::{IsTerminal, Write as _};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use clap::Parser as _;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::signal::unix::{SignalKind, signal};
+use unicity_device_sim::{Fleet, Progress};
+use unicity_identity::{Environment, Timestamp};
+
+use crate::cli::Arguments;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failure(&format!("no runtime: {error}")),
+    };
+    runtime.block_on(run(arguments))
+}
+
+async fn run(arguments: Arguments) -> ExitCode {
+    let plan = match arguments.plan() {
+        Ok(plan) => plan,
+        Err(message) => return failure(&message),
+    };
+    let fleet = Fleet::new(plan.dialer, plan.endpoint, plan.settings, environment());
+    let stopper = fleet.stopper();
+    tokio::spawn(async move {
+        told_to_stop().await;
+        stopper.stop();
+    });
+    let progress = fleet.progress();
+    let shown = (std::io::stderr().is_terminal() && !arguments.json)
+        .then(|| tokio::spawn(async move { show(&progress).await }));
+    let result = fleet.run(plan.devices).await;
+    if let Some(shown) = shown {
+        shown.abort();
+        eprintln!();
+    }
+
+    let printed = if arguments.json {
+        serde_json::to_string(&result.summary).unwrap_or_else(|error| error.to_string())
+    } else {
+        result.summary.to_string().trim_end().to_owned()
+    };
+    // A closed pipe is the reader's choice.
+    let _ = writeln!(std::io::stdout(), "{printed}");
+    if result.summary.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Returns at SIGINT or SIGTERM; never if the process cannot be told.
+async fn told_to_stop() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        Ok(()) = tokio::signal::ctrl_c() => {}
+        Some(()) = terminate.recv() => {}
+        else => std::future::pending().await,
+    }
+}
+
+/// One line on the terminal, written over itself four times a second.
+async fn show(progress: &Progress) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(250));
+    loop {
+        ticks.tick().await;
+        let now = progress.snapshot();
+        let line = format!(
+            "\r{} devices: {} provisioned, {} connected, {} of {} messages acknowledged, {} failed ",
+            now.devices, now.provisioned, now.connected, now.acknowledged, now.sent, now.failed
+        );
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
+}
+
+fn failure(message: &str) -> ExitCode {
+    eprintln!("device-sim: {message}");
+    ExitCode::FAILURE
+}
+
+fn environment() -> Environment {
+    let random = SystemRandom::new();
+    Environment::new(now, move || {
+        let mut seed = [0; 32];
+        random.fill(&mut seed).expect("the system has a random generator");
+        seed
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the binary is where the wall clock enters; all else takes it from here")]
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,9 @@
+//! Devices against a responder that speaks just enough MQTT over TLS, in this process.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test as tests do")]
+
+mod command;
+mod cost;
+mod fleet;
+mod one_device;
+mod responder;
