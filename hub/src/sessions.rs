@@ -98,10 +98,10 @@ impl Sessions {
         will: Option<Box<Message>>,
     ) -> Inserted {
         let mut shard = self.shard(client).lock();
-        if let Some(live) = shard.get(client) {
-            if live.epoch > epoch {
-                return Inserted::Superseded { by: live.epoch };
-            }
+        if let Some(live) = shard.get(client)
+            && live.epoch > epoch
+        {
+            return Inserted::Superseded { by: live.epoch };
         }
         match shard.insert(client.clone(), Live { epoch, control, will }) {
             Some(old) => Inserted::TookOver(Takeover { epoch: old.epoch, will: old.will, control: old.control }),

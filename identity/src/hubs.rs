@@ -55,7 +55,6 @@ impl HubDirectory {
     }
 
     /// All hubs, in the order of the configuration.
-    #[must_use]
     pub fn iter(&self) -> std::slice::Iter<'_, LinkedHub> {
         self.hubs.iter()
     }

@@ -68,10 +68,10 @@ impl RefusalRing {
             remedy: refusal.remedy(),
         };
         let mut inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if inner.order.len() >= self.capacity {
-            if let Some(oldest) = inner.order.pop_front() {
-                inner.records.remove(&oldest);
-            }
+        if inner.order.len() >= self.capacity
+            && let Some(oldest) = inner.order.pop_front()
+        {
+            inner.records.remove(&oldest);
         }
         if inner.records.insert(tracking_id.clone(), record).is_none() {
             inner.order.push_back(tracking_id);

@@ -1,4 +1,8 @@
 //! Durable state: segment logs, the registry's journal and index, telemetry.
 
+mod chain;
 pub mod log;
+pub mod metrics;
+pub mod registry;
+pub mod telemetry;
 pub mod vfs;

@@ -74,10 +74,10 @@ pub(super) fn device_of(
     }
     let device_id = individual.and_then(|enrollment| enrollment.device_id.clone()).unwrap_or_else(|| id.to_device_id());
     for hub in settings.hubs.iter() {
-        if let Some(device) = view.device(&hub.name, &device_id)? {
-            if device.registration.as_ref() == Some(id) {
-                return Ok(Some(device));
-            }
+        if let Some(device) = view.device(&hub.name, &device_id)?
+            && device.registration.as_ref() == Some(id)
+        {
+            return Ok(Some(device));
         }
     }
     Ok(None)

@@ -7,9 +7,9 @@ use unicity_identity::device::DeviceAuthentication;
 use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms, ProvisioningStatus};
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
-    Attestation, ClientIdentity, DeviceId, DeviceIdentity, DeviceStatus, EnrollmentGroup, EnrollmentGroupId, EnrollmentRef, Entropy,
-    HubDirectory, HubName, IndividualEnrollment, KeyFingerprint, KeySlot, LinkedHub, Refusal, Registration, RegistrationId, Sealed,
-    Subscription, Timestamp,
+    Attestation, ClientIdentity, DeviceId, DeviceIdentity, DeviceStatus, EnrollmentGroup, EnrollmentGroupId,
+    EnrollmentRef, Entropy, HubDirectory, HubName, IndividualEnrollment, KeyFingerprint, KeySlot, LinkedHub, Refusal,
+    Registration, RegistrationId, Sealed, Subscription, Timestamp,
 };
 
 use super::*;
@@ -144,8 +144,14 @@ impl World {
         self.run(settings, Command::PutIndividual { draft, precondition })
     }
 
-    fn enroll_group(&mut self, settings: &Settings, name: &str, terms: EnrollmentTerms) -> Result<Decision, RegistryError> {
-        let draft = Box::new(GroupDraft { group_id: name.parse().unwrap(), terms: TermsDraft { terms, keys_given: true } });
+    fn enroll_group(
+        &mut self,
+        settings: &Settings,
+        name: &str,
+        terms: EnrollmentTerms,
+    ) -> Result<Decision, RegistryError> {
+        let draft =
+            Box::new(GroupDraft { group_id: name.parse().unwrap(), terms: TermsDraft { terms, keys_given: true } });
         self.run(settings, Command::PutGroup { draft, precondition: Precondition::Absent })
     }
 
@@ -192,7 +198,14 @@ impl World {
         }
     }
 
-    fn put_device(&mut self, settings: &Settings, hub: &str, name: &str, keys: [u8; 2], precondition: Precondition) -> Result<Decision, RegistryError> {
+    fn put_device(
+        &mut self,
+        settings: &Settings,
+        hub: &str,
+        name: &str,
+        keys: [u8; 2],
+        precondition: Precondition,
+    ) -> Result<Decision, RegistryError> {
         let [primary, secondary] = keys.map(key);
         let draft = Box::new(DeviceDraft {
             hub: hub.parse().unwrap(),
@@ -211,11 +224,11 @@ impl World {
         let mut owner_of_device = BTreeMap::new();
         for registration in self.registrations.values() {
             let place = (registration.hub.clone(), registration.device_id.clone());
-            if let Some(device) = self.devices.get(&place) {
-                if device.registration.as_ref() == Some(&registration.registration_id) {
-                    let other = owner_of_device.insert(place, registration.registration_id.clone());
-                    assert_eq!(other, None, "U1: one registration a device");
-                }
+            if let Some(device) = self.devices.get(&place)
+                && device.registration.as_ref() == Some(&registration.registration_id)
+            {
+                let other = owner_of_device.insert(place, registration.registration_id.clone());
+                assert_eq!(other, None, "U1: one registration a device");
             }
         }
         let mut used: BTreeMap<KeyFingerprint, KeyOwner> = BTreeMap::new();
@@ -279,7 +292,10 @@ fn a_key_of_another_identity_is_refused_and_the_holder_named() {
         Refusal::KeyInUse { fingerprint: KeyFingerprint([2; 32]), holder: KeyOwner::Registration(id("dev-1")) }
     );
     assert!(matches!(refusal(world.enroll_group(&settings, "g", terms(1, 9))), Refusal::KeyInUse { .. }));
-    assert!(matches!(refusal(world.put_device(&settings, "a", "x", [2, 8], Precondition::Absent)), Refusal::KeyInUse { .. }));
+    assert!(matches!(
+        refusal(world.put_device(&settings, "a", "x", [2, 8], Precondition::Absent)),
+        Refusal::KeyInUse { .. }
+    ));
     world.enroll(&settings, "dev-2", terms(3, 3)).unwrap();
     world.check();
 }
@@ -298,7 +314,11 @@ fn a_deleted_enrollment_frees_its_key_unless_its_hub_device_still_has_it() {
     world
         .run(
             &settings,
-            Command::DeleteDevice { hub: "a".parse().unwrap(), id: "other".parse().unwrap(), precondition: Precondition::None },
+            Command::DeleteDevice {
+                hub: "a".parse().unwrap(),
+                id: "other".parse().unwrap(),
+                precondition: Precondition::None,
+            },
         )
         .unwrap();
     world.enroll(&settings, "third", terms(1, 1)).unwrap();
@@ -430,7 +450,11 @@ fn a_device_made_anew_begins_a_new_generation() {
     world
         .run(
             &settings,
-            Command::DeleteDevice { hub: "a".parse().unwrap(), id: "d".parse().unwrap(), precondition: Precondition::None },
+            Command::DeleteDevice {
+                hub: "a".parse().unwrap(),
+                id: "d".parse().unwrap(),
+                precondition: Precondition::None,
+            },
         )
         .unwrap();
     let second = world.register(&settings, "d").unwrap();

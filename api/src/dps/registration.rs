@@ -1,0 +1,64 @@
+//! Registration states (`service-rest.md` 3.4).
+
+use http::{HeaderValue, Response, StatusCode, header};
+use unicity_identity::error::Subject;
+use unicity_identity::{EnrollmentGroupId, EnrollmentRef, Refusal, RegistrationId};
+use unicity_provisioning::answer::registration_state;
+use unicity_provisioning::{Command, Precondition};
+
+use super::filter::Filter;
+use super::paging::{Paging, paged, scan};
+use super::parse_id;
+use crate::api::{Proven, Shared};
+use crate::body::{ApiBody, json as json_answer, no_content};
+use crate::conditional::precondition;
+use crate::failure::Failure;
+
+pub(super) fn get(shared: &Shared, id: &str) -> Result<Response<ApiBody>, Failure> {
+    let id: RegistrationId = parse_id(id)?;
+    let registration =
+        shared.provisioning.registry().registration(&id)?.ok_or(Refusal::NotFound(Subject::Registration(id)))?;
+    let mut answer =
+        json_answer(StatusCode::OK, &registration_state(&registration, &shared.provisioning.settings().hubs, false));
+    if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", registration.etag.to_base64())) {
+        answer.headers_mut().insert(header::ETAG, etag);
+    }
+    Ok(answer)
+}
+
+/// Deletes the record. The hub device stays.
+pub(super) async fn delete(shared: &Shared, id: &str, proven: &Proven) -> Result<Response<ApiBody>, Failure> {
+    let command = Command::DeleteRegistration {
+        id: parse_id(id)?,
+        precondition: precondition(&proven.headers, Precondition::None)?,
+    };
+    shared.submit(command, &proven.principal, &mut shared.environment.entropy()).await?;
+    Ok(no_content())
+}
+
+/// The registrations of one group. The records outlive the group, so a group that is gone is no error while it has some.
+pub(super) async fn query(shared: &Shared, group: &str, proven: &Proven) -> Result<Response<ApiBody>, Failure> {
+    let group: EnrollmentGroupId = parse_id(group)?;
+    let filter = Filter::of_body(&proven.body, "registrations")?;
+    let paging = Paging::of(&proven.headers)?;
+    let after: Option<RegistrationId> = paging.after()?;
+    let registry = shared.provisioning.registry().clone();
+    let settings = shared.provisioning.settings().clone();
+    Shared::blocking(move || {
+        let first_page = after.is_none();
+        let of_group = EnrollmentRef::Group(group.clone());
+        let (found, next) = scan(
+            |after, limit| registry.list_registrations(after, limit),
+            |registration| registration.registration_id.clone(),
+            |registration| registration.enrollment == of_group && filter.takes_registration(registration),
+            after,
+            paging.limit,
+        )?;
+        if found.is_empty() && next.is_none() && first_page && registry.group(&group)?.is_none() {
+            return Err(Refusal::NotFound(Subject::Group(group)).into());
+        }
+        let items = found.iter().map(|registration| registration_state(registration, &settings.hubs, false)).collect();
+        Ok(paged(items, next.as_ref().map(RegistrationId::as_str), "DeviceRegistration"))
+    })
+    .await
+}

@@ -1,0 +1,187 @@
+//! What individual enrollments and groups have in common, as a request's body gives it (`service-rest.md` 3.1 to 3.3).
+//!
+//! Taken: `attestation` (symmetric keys), `capabilities.iotEdge`, `provisioningStatus`, `reprovisionPolicy`, `allocationPolicy`,
+//! `iotHubs`, `iotHubHostName`, `initialTwin`, and our extension `payload`: free JSON for the device's `assigned` answer.
+//! Known and let pass, since clients send back what they were given: `registrationState`, `createdDateTimeUtc`,
+//! `lastUpdatedDateTimeUtc`, `etag` (the header `If-Match` counts), `customAllocationDefinition` (refused with its policy),
+//! `credentialPolicyName`.
+
+use serde::Deserialize;
+use serde_json::Value;
+use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms, ReprovisionPolicy};
+use unicity_identity::json::JsonText;
+use unicity_identity::{Attestation, Entropy, HubHost, ProvisioningStatus, Refusal};
+use unicity_provisioning::registry::TermsDraft;
+
+use super::members;
+use crate::api::Shared;
+use crate::failure::Failure;
+use crate::keys::{GivenKey, KeysBody, slots};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TermsBody {
+    attestation: Option<AttestationBody>,
+    capabilities: Option<CapabilitiesBody>,
+    provisioning_status: Option<String>,
+    reprovision_policy: Option<ReprovisionBody>,
+    allocation_policy: Option<String>,
+    iot_hubs: Option<Vec<String>>,
+    iot_hub_host_name: Option<String>,
+    initial_twin: Option<Value>,
+    payload: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AttestationBody {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    symmetric_key: Option<KeysBody>,
+}
+
+/// `capabilities` of enrollments and devices.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CapabilitiesBody {
+    pub(crate) iot_edge: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ReprovisionBody {
+    update_hub_assignment: Option<bool>,
+    migrate_device_data: Option<bool>,
+}
+
+/// A word of a closed set, compared without case (`service-rest.md` 3.1).
+pub(crate) fn word<T: Copy>(name: &str, text: &str, words: &[(&str, T)]) -> Result<T, Failure> {
+    words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text.trim())).map(|(_, value)| *value).ok_or_else(|| {
+        let shown: String = text.chars().take(40).collect();
+        let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        Failure::invalid(name, format!("it is {shown:?}; allowed are {}", words.join(", ")))
+    })
+}
+
+/// Free JSON within a limit. `null` is none.
+pub(crate) fn free_json(name: &'static str, value: Option<Value>, max: usize) -> Result<Option<JsonText>, Failure> {
+    let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(None) };
+    let text = JsonText::from_value(&value);
+    if text.as_str().len() > max {
+        return Err(Refusal::TooLarge { what: name, length: text.as_str().len(), max }.into());
+    }
+    Ok(Some(text))
+}
+
+/// Reads the terms of a body. `stored` is what an update replaces: keys that the body leaves out come from it.
+///
+/// # Errors
+/// 400 with the member and what is wrong with it; 413 for free JSON above its limit.
+pub(super) fn draft(
+    shared: &Shared,
+    body: &Value,
+    stored: Option<&EnrollmentTerms>,
+    is_update: bool,
+    entropy: &mut Entropy,
+) -> Result<TermsDraft, Failure> {
+    let body: TermsBody = members(body)?;
+    let given = match body.attestation {
+        Some(attestation) => attestation_keys(attestation)?,
+        None if is_update => [GivenKey::Absent, GivenKey::Absent],
+        None => {
+            return Err(Failure::invalid("attestation", "it is missing, such as {\"type\":\"symmetricKey\"}".into()));
+        }
+    };
+    let stored_slots = stored.map(|stored| {
+        let Attestation::SymmetricKey { primary, secondary } = &stored.attestation;
+        [primary, secondary]
+    });
+    let ([primary, secondary], keys_given) = slots(shared.provisioning.vault(), given, stored_slots, entropy);
+    let allocation = match body.allocation_policy.as_deref().filter(|text| !text.is_empty()) {
+        None => None,
+        Some(text) => Some(allocation_policy(text)?),
+    };
+    let (hubs, allocation) = hubs(body.iot_hubs, body.iot_hub_host_name, allocation)?;
+    let status = match body.provisioning_status.as_deref().filter(|text| !text.is_empty()) {
+        None => ProvisioningStatus::Enabled,
+        Some(text) => word(
+            "provisioningStatus",
+            text,
+            &[("enabled", ProvisioningStatus::Enabled), ("disabled", ProvisioningStatus::Disabled)],
+        )?,
+    };
+    if body.initial_twin.as_ref().is_some_and(|twin| !twin.is_object() && !twin.is_null()) {
+        return Err(Failure::invalid("initialTwin", "it is not a JSON object".into()));
+    }
+    let payload_max = shared.provisioning.settings().payload_bytes_max;
+    Ok(TermsDraft {
+        terms: EnrollmentTerms {
+            attestation: Attestation::SymmetricKey { primary, secondary },
+            status,
+            allocation,
+            hubs,
+            reprovision: body.reprovision_policy.map(|policy| ReprovisionPolicy {
+                update_hub_assignment: policy.update_hub_assignment.unwrap_or(true),
+                migrate_device_data: policy.migrate_device_data.unwrap_or(true),
+            }),
+            iot_edge: body.capabilities.and_then(|capabilities| capabilities.iot_edge).unwrap_or(false),
+            initial_twin: free_json("initialTwin", body.initial_twin, shared.settings.free_json_bytes_max)?,
+            payload: free_json("payload", body.payload, payload_max)?,
+        },
+        keys_given,
+    })
+}
+
+fn attestation_keys(attestation: AttestationBody) -> Result<[GivenKey; 2], Failure> {
+    let kind =
+        attestation.kind.as_deref().unwrap_or(if attestation.symmetric_key.is_some() { "symmetricKey" } else { "" });
+    match kind.to_ascii_lowercase().as_str() {
+        "symmetrickey" => {
+            let given = attestation.symmetric_key.unwrap_or_default().given("attestation.symmetricKey")?;
+            // .NET puts empty texts where a GET showed no keys: they mean none here.
+            Ok(given.map(|key| if matches!(key, GivenKey::Empty) { GivenKey::Absent } else { key }))
+        }
+        "x509" | "tpm" => Err(Failure::invalid(
+            "attestation.type",
+            format!("{kind} attestation is not supported yet; symmetricKey is"),
+        )),
+        "" => Err(Failure::invalid("attestation.type", "it is missing; symmetricKey is supported".into())),
+        other => {
+            let shown: String = other.chars().take(40).collect();
+            Err(Failure::invalid("attestation.type", format!("it is {shown:?}; symmetricKey is supported")))
+        }
+    }
+}
+
+fn allocation_policy(text: &str) -> Result<AllocationPolicy, Failure> {
+    if ["geoLatency", "custom"].iter().any(|later| later.eq_ignore_ascii_case(text)) {
+        return Err(Failure::invalid(
+            "allocationPolicy",
+            format!("{text} is not supported yet; hashed and static are"),
+        ));
+    }
+    word("allocationPolicy", text, &[("hashed", AllocationPolicy::Hashed), ("static", AllocationPolicy::Static)])
+}
+
+/// The hubs to choose among. `iotHubHostName` is the form of 2018: one hub, statically; `iotHubs` counts before it.
+fn hubs(
+    listed: Option<Vec<String>>,
+    legacy: Option<String>,
+    allocation: Option<AllocationPolicy>,
+) -> Result<(Vec<HubHost>, Option<AllocationPolicy>), Failure> {
+    let parse =
+        |name: &str, text: &str| text.parse::<HubHost>().map_err(|error| Failure::invalid(name, error.to_string()));
+    let listed = listed.unwrap_or_default();
+    if listed.len() > 50 {
+        return Err(Failure::invalid("iotHubs", format!("{} hubs are named, at most 50 are allowed", listed.len())));
+    }
+    match legacy.filter(|text| !text.is_empty()) {
+        Some(host) if listed.is_empty() => {
+            Ok((vec![parse("iotHubHostName", &host)?], Some(allocation.unwrap_or(AllocationPolicy::Static))))
+        }
+        _ => {
+            let hubs = listed.iter().map(|host| parse("iotHubs", host)).collect::<Result<_, _>>()?;
+            Ok((hubs, allocation))
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Device identities (`service-rest.md` 12.1).
+
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use unicity_hub::{CloseReason, Sessions};
+use unicity_identity::device::DeviceAuthentication;
+use unicity_identity::error::Subject;
+use unicity_identity::{
+    ClientIdentity, DeviceId, DeviceIdentity, DeviceStatus, HubName, KeySlot, Refusal, Timestamp, Vault,
+};
+use unicity_provisioning::registry::DeviceDraft;
+use unicity_provisioning::{Command, Outcome, Precondition};
+
+use crate::api::{Proven, Shared};
+use crate::body::{ApiBody, json as json_answer, no_content};
+use crate::conditional::precondition;
+use crate::dps::{CapabilitiesBody, members, parse_id, parse_json, word};
+use crate::failure::Failure;
+use crate::keys::{KeysBody, shown, slots};
+
+/// The most devices that a list gives, and what any other number counts as.
+const LIST_MAX: usize = 1000;
+
+/// A time that never was; `null` would be an error to .NET.
+const NEVER: &str = "0001-01-01T00:00:00";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DeviceBody {
+    device_id: Option<String>,
+    status: Option<String>,
+    status_reason: Option<String>,
+    authentication: Option<AuthenticationBody>,
+    capabilities: Option<CapabilitiesBody>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AuthenticationBody {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    symmetric_key: Option<KeysBody>,
+}
+
+fn client(hub: &HubName, id: &DeviceId) -> ClientIdentity {
+    ClientIdentity { hub: hub.clone(), device_id: id.clone(), module_id: None }
+}
+
+/// A device as JSON; its keys only if `vault` is there to open them.
+pub(crate) fn show(device: &DeviceIdentity, sessions: &Sessions, vault: Option<&Vault>) -> Result<Value, Failure> {
+    let live = sessions.live(&client(&device.hub, &device.device_id)).is_some();
+    let moment = |at: Option<Timestamp>| at.map_or_else(|| NEVER.to_owned(), |at| at.to_string());
+    let keys = match vault {
+        Some(vault) => shown(vault, device.authentication.slots())?,
+        None => json!({"primaryKey": null, "secondaryKey": null}),
+    };
+    Ok(json!({
+        "deviceId": device.device_id,
+        "generationId": device.generation.to_string(),
+        "etag": device.etag.to_base64(),
+        "connectionState": if live { "Connected" } else { "Disconnected" },
+        "status": match device.status {
+            DeviceStatus::Enabled => "enabled",
+            DeviceStatus::Disabled => "disabled",
+        },
+        "statusReason": device.status_reason,
+        "connectionStateUpdatedTime": NEVER,
+        "statusUpdatedTime": moment(device.status_updated),
+        "lastActivityTime": NEVER,
+        "cloudToDeviceMessageCount": 0,
+        "authentication": {
+            "symmetricKey": keys,
+            "x509Thumbprint": {"primaryThumbprint": null, "secondaryThumbprint": null},
+            "type": "sas",
+        },
+        "capabilities": {"iotEdge": device.iot_edge},
+        "parentScopes": [],
+    }))
+}
+
+fn answer(shared: &Shared, device: &DeviceIdentity) -> Result<Response<ApiBody>, Failure> {
+    let mut answer = json_answer(StatusCode::OK, &show(device, &shared.sessions, Some(shared.provisioning.vault()))?);
+    if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", device.etag.to_base64())) {
+        answer.headers_mut().insert(header::ETAG, etag);
+    }
+    Ok(answer)
+}
+
+pub(super) fn get(shared: &Shared, id: &str, proven: &Proven) -> Result<Response<ApiBody>, Failure> {
+    let hub = &proven.principal.hub()?.name;
+    let id: DeviceId = parse_id(id)?;
+    match shared.provisioning.registry().device(hub, &id)? {
+        Some(device) => answer(shared, &device),
+        None => Err(Refusal::NotFound(Subject::Device(hub.clone(), id)).into()),
+    }
+}
+
+pub(super) async fn put(shared: &Shared, id: &str, proven: &Proven) -> Result<Response<ApiBody>, Failure> {
+    let hub = proven.principal.hub()?.name.clone();
+    let id: DeviceId = parse_id(id)?;
+    let precondition = precondition(&proven.headers, Precondition::Absent)?;
+    let body = parse_json(&proven.body)?;
+    let body: DeviceBody = members(&body)?;
+    match body.device_id {
+        Some(in_body) if in_body == id.as_str() => {}
+        Some(in_body) => {
+            let shown: String = in_body.chars().take(140).collect();
+            return Err(Failure::invalid("deviceId", format!("it is {shown:?}, the path's is {:?}", id.as_str())));
+        }
+        None => return Err(Failure::invalid("deviceId", "it is missing".into())),
+    }
+    let status = match body.status.as_deref().filter(|text| !text.is_empty()) {
+        None => DeviceStatus::Enabled,
+        Some(text) => {
+            word("status", text, &[("enabled", DeviceStatus::Enabled), ("disabled", DeviceStatus::Disabled)])?
+        }
+    };
+    let status_reason = body.status_reason.filter(|text| !text.is_empty());
+    if let Some(length) = status_reason.as_ref().map(|text| text.chars().count()).filter(|length| *length > 128) {
+        return Err(Failure::invalid("statusReason", format!("it has {length} characters, at most 128 are allowed")));
+    }
+    let given = sas_keys(body.authentication)?.given("authentication.symmetricKey")?;
+    let before = shared.provisioning.registry().device(&hub, &id)?;
+    let mut entropy = shared.environment.entropy();
+    let stored = before.as_ref().map(|device| device.authentication.slots());
+    let ([primary, secondary], keys_given) = slots(shared.provisioning.vault(), given, stored, &mut entropy);
+    let draft = DeviceDraft {
+        hub,
+        device_id: id,
+        status,
+        status_reason,
+        authentication: DeviceAuthentication::Sas { primary, secondary },
+        keys_given,
+        iot_edge: body.capabilities.and_then(|capabilities| capabilities.iot_edge).unwrap_or(false),
+    };
+    let command = Command::PutDevice { draft: Box::new(draft), precondition };
+    let device = match shared.submit(command, &proven.principal, &mut entropy).await? {
+        Outcome::Device(device) => device,
+        other => return Err(Shared::unexpected(&other)),
+    };
+    // Only now that the write is synced: a device that comes back at once must find it.
+    cut(shared, before.as_ref(), &device);
+    answer(shared, &device)
+}
+
+/// Ends the live session of a device that may no longer connect, or no longer with the key it came with.
+fn cut(shared: &Shared, before: Option<&DeviceIdentity>, after: &DeviceIdentity) {
+    let fingerprints = |slots: [&KeySlot; 2]| slots.map(|slot| slot.fingerprint);
+    let reason = match before {
+        _ if after.status == DeviceStatus::Disabled => "the device was disabled",
+        Some(before) if fingerprints(before.authentication.slots()) != fingerprints(after.authentication.slots()) => {
+            "the device was given other keys"
+        }
+        _ => return,
+    };
+    shared.sessions.close(&client(&after.hub, &after.device_id), CloseReason::IdentityChanged(reason));
+}
+
+/// `authentication.symmetricKey`. Without a type it is `sas`; with any other it is refused, not guessed.
+fn sas_keys(authentication: Option<AuthenticationBody>) -> Result<KeysBody, Failure> {
+    let Some(authentication) = authentication else { return Ok(KeysBody::default()) };
+    match authentication.kind.as_deref().unwrap_or("sas").to_ascii_lowercase().as_str() {
+        "sas" | "" => Ok(authentication.symmetric_key.unwrap_or_default()),
+        "selfsigned" | "certificateauthority" | "none" => Err(Failure::invalid(
+            "authentication.type",
+            "selfSigned, certificateAuthority and none are not supported yet; sas is".into(),
+        )),
+        other => {
+            let shown: String = other.chars().take(40).collect();
+            Err(Failure::invalid("authentication.type", format!("it is {shown:?}; sas is supported")))
+        }
+    }
+}
+
+pub(super) async fn delete(shared: &Shared, id: &str, proven: &Proven) -> Result<Response<ApiBody>, Failure> {
+    let hub = proven.principal.hub()?.name.clone();
+    let id: DeviceId = parse_id(id)?;
+    let client = client(&hub, &id);
+    let command = Command::DeleteDevice { hub, id, precondition: precondition(&proven.headers, Precondition::None)? };
+    shared.submit(command, &proven.principal, &mut shared.environment.entropy()).await?;
+    shared.sessions.close(&client, CloseReason::IdentityChanged("the device was deleted"));
+    Ok(no_content())
+}
+
+/// The first devices of the hub, without a way to go on: the real service's list is so. Ours under `/unicity/` has pages.
+pub(super) async fn list(shared: &Shared, proven: &Proven) -> Result<Response<ApiBody>, Failure> {
+    let hub = proven.principal.hub()?.name.clone();
+    let top = proven.target.query("top").and_then(|text| text.parse().ok());
+    let top = top.filter(|top| (1..=LIST_MAX).contains(top)).unwrap_or(LIST_MAX);
+    let provisioning = shared.provisioning.clone();
+    let sessions = shared.sessions.clone();
+    Shared::blocking(move || {
+        let page = provisioning.registry().list_devices(&hub, None, top)?;
+        let devices = page
+            .items
+            .iter()
+            .map(|device| show(device, &sessions, Some(provisioning.vault())))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(json_answer(StatusCode::OK, &Value::Array(devices)))
+    })
+    .await
+}

@@ -1,0 +1,106 @@
+//! Refusals with their evidence, what the server is, and backups.
+
+use std::path::PathBuf;
+
+use http::{Response, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use unicity_identity::TrackingId;
+use unicity_provisioning::UnicityMode;
+use unicity_provisioning::evidence::RefusalRecord;
+
+use super::listing::limit;
+use crate::api::{Proven, Shared};
+use crate::backup::BackupError;
+use crate::body::{ApiBody, json as json_answer};
+use crate::dps::{members, parse_id, parse_json};
+use crate::failure::Failure;
+
+fn show(record: &RefusalRecord) -> Value {
+    let mut shown = json!({
+        "trackingId": record.tracking_id,
+        "timestampUtc": record.at.to_string(),
+        "subject": record.subject,
+        "errorCode": record.code.number,
+        "errorName": record.code.name,
+        "cause": record.cause,
+        "remedy": record.remedy,
+    });
+    if let Some(peer) = record.peer {
+        shown["peer"] = json!(peer.to_string());
+    }
+    shown
+}
+
+/// The newest refusals, newest first.
+pub(super) fn refusals(shared: &Shared, proven: &Proven) -> Result<Response<ApiBody>, Failure> {
+    let latest = shared.provisioning.refusals().latest(limit(&proven.target)?);
+    Ok(json_answer(StatusCode::OK, &json!({"items": latest.iter().map(show).collect::<Vec<_>>()})))
+}
+
+/// One refusal by its tracking id. It is kept in memory, bounded: an old one, or one of before the last start, is not found.
+pub(super) fn refusal(shared: &Shared, id: &str) -> Result<Response<ApiBody>, Failure> {
+    let id: TrackingId = parse_id(id)?;
+    match shared.provisioning.refusals().get(&id) {
+        Some(record) => Ok(json_answer(StatusCode::OK, &show(&record))),
+        None => Err(Failure::new(
+            404_000,
+            "NotFound",
+            format!("no refusal {id} is kept; older ones make room for newer ones, and a restart begins anew"),
+        )),
+    }
+}
+
+/// What this server is.
+pub(super) fn info(shared: &Shared) -> Response<ApiBody> {
+    let settings = shared.provisioning.settings();
+    let hubs: Vec<Value> = settings
+        .hubs
+        .iter()
+        .map(|hub| {
+            json!({
+                "name": hub.name,
+                "host": hub.host,
+                "aliases": hub.aliases,
+                "allocationWeight": hub.weight,
+                "applyAllocationPolicy": hub.apply_allocation,
+                "partitions": shared.telemetry.partitions(&hub.name),
+            })
+        })
+        .collect();
+    json_answer(
+        StatusCode::OK,
+        &json!({
+            "version": shared.version,
+            "idScope": settings.id_scope,
+            "hostNames": shared.settings.host_names,
+            "unicityMode": match settings.mode {
+                UnicityMode::Strict => "strict",
+                UnicityMode::Compat => "compat",
+            },
+            "hubs": hubs,
+        }),
+    )
+}
+
+#[derive(Deserialize)]
+struct BackupBody {
+    directory: Option<String>,
+}
+
+/// Makes a backup on the server's own disk. The path must be absolute: what a relative one is relative to only the server knows.
+pub(super) async fn backup(shared: &Shared, proven: &Proven) -> Result<Response<ApiBody>, Failure> {
+    let backup = shared.backup.as_ref().ok_or_else(|| Failure::not_offered("a backup over this port"))?;
+    let body = parse_json(&proven.body)?;
+    let directory = members::<BackupBody>(&body)?.directory.map(PathBuf::from);
+    let directory = directory
+        .filter(|path| path.is_absolute())
+        .ok_or_else(|| Failure::invalid("directory", "it is missing, or not an absolute path".into()))?;
+    match backup(directory).await {
+        Ok(summary) => Ok(json_answer(StatusCode::OK, &summary)),
+        Err(BackupError::Refused(why)) => Err(Failure::invalid("directory", why)),
+        Err(BackupError::Failed(why)) => {
+            Err(Failure::new(500_001, "BackupFailed", format!("no backup was made: {why}")))
+        }
+    }
+}

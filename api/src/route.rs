@@ -1,0 +1,337 @@
+//! Which call a method and path mean, and what each call needs: whose token, which rights, a body or none.
+
+use http::Method;
+use unicity_identity::ErrorCode;
+
+use crate::failure::Failure;
+use crate::policy::Right;
+use crate::target::{Plane, Target};
+
+/// A call of any plane. Ids are decoded, but not yet checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// Of the DPS service API.
+    Dps(DpsCall),
+    /// Of a hub's service API.
+    Hub(HubCall),
+    /// Of our own.
+    Own(OwnCall),
+    /// Of a registering device.
+    Device(DeviceCall),
+}
+
+/// `service-rest.md` 3.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum DpsCall {
+    GetIndividual(String),
+    PutIndividual(String),
+    DeleteIndividual(String),
+    IndividualKeys(String),
+    QueryIndividuals,
+    BulkIndividuals,
+    GetGroup(String),
+    PutGroup(String),
+    DeleteGroup(String),
+    GroupKeys(String),
+    QueryGroups,
+    BulkGroups,
+    GetRegistration(String),
+    DeleteRegistration(String),
+    QueryRegistrations(String),
+}
+
+/// `service-rest.md` 12.1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum HubCall {
+    GetDevice(String),
+    PutDevice(String),
+    DeleteDevice(String),
+    ListDevices,
+    DeviceStatistics,
+    ServiceStatistics,
+}
+
+/// Under `/unicity/`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OwnCall {
+    Registrations,
+    Devices,
+    Telemetry,
+    Refusals,
+    Refusal(String),
+    Info,
+    Backup,
+}
+
+/// `device-mqtt.md` 3.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeviceCall {
+    pub(crate) id_scope: String,
+    pub(crate) registration_id: String,
+    pub(crate) action: DeviceAction,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum DeviceAction {
+    Register,
+    OperationStatus(String),
+    LookUp,
+}
+
+/// Whose policies may sign for a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AudienceRule {
+    /// Those of the provisioning service.
+    Dps,
+    /// Those of the hub that the request is for.
+    Hub,
+    /// Any.
+    Any,
+}
+
+/// Whether a call reads a body. Where it does not, one is let pass: some clients send `{}` with a GET.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyRule {
+    Ignored,
+    Read,
+}
+
+/// What a service call needs before its handler runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Needs {
+    pub(crate) audience: AudienceRule,
+    /// All of them.
+    pub(crate) rights: &'static [Right],
+    pub(crate) body: BodyRule,
+}
+
+impl Call {
+    pub(crate) fn needs(&self) -> Needs {
+        use AudienceRule::{Any, Dps, Hub};
+        use BodyRule::{Ignored, Read};
+        use Right::{
+            EnrollmentRead, EnrollmentWrite, RegistrationStatusRead, RegistrationStatusWrite, RegistryRead,
+            RegistryWrite, ServiceConfig, ServiceConnect,
+        };
+        let (audience, rights, body): (_, &'static [Right], _) = match self {
+            Self::Dps(call) => match call {
+                DpsCall::GetIndividual(_) | DpsCall::GetGroup(_) => (Dps, &[EnrollmentRead], Ignored),
+                DpsCall::QueryIndividuals | DpsCall::QueryGroups => (Dps, &[EnrollmentRead], Read),
+                DpsCall::PutIndividual(_) | DpsCall::PutGroup(_) | DpsCall::BulkIndividuals | DpsCall::BulkGroups => {
+                    (Dps, &[EnrollmentWrite], Read)
+                }
+                DpsCall::DeleteIndividual(_) | DpsCall::DeleteGroup(_) => (Dps, &[EnrollmentWrite], Ignored),
+                // It shows keys, so who may only read may not.
+                DpsCall::IndividualKeys(_) | DpsCall::GroupKeys(_) => {
+                    (Dps, &[EnrollmentRead, EnrollmentWrite], Ignored)
+                }
+                DpsCall::GetRegistration(_) => (Dps, &[RegistrationStatusRead], Ignored),
+                DpsCall::QueryRegistrations(_) => (Dps, &[RegistrationStatusRead], Read),
+                DpsCall::DeleteRegistration(_) => (Dps, &[RegistrationStatusWrite], Ignored),
+            },
+            Self::Hub(call) => match call {
+                HubCall::GetDevice(_)
+                | HubCall::ListDevices
+                | HubCall::DeviceStatistics
+                | HubCall::ServiceStatistics => (Hub, &[RegistryRead], Ignored),
+                HubCall::PutDevice(_) => (Hub, &[RegistryWrite], Read),
+                HubCall::DeleteDevice(_) => (Hub, &[RegistryWrite], Ignored),
+            },
+            Self::Own(call) => match call {
+                OwnCall::Registrations => (Dps, &[RegistrationStatusRead], Ignored),
+                OwnCall::Devices => (Hub, &[RegistryRead], Ignored),
+                OwnCall::Telemetry => (Hub, &[ServiceConnect], Ignored),
+                OwnCall::Refusals | OwnCall::Refusal(_) => (Dps, &[EnrollmentRead], Ignored),
+                OwnCall::Info => (Any, &[], Ignored),
+                OwnCall::Backup => (Dps, &[ServiceConfig], Read),
+            },
+            // A device's token is not a policy's; its handler asks the registry.
+            Self::Device(_) => (Any, &[], Read),
+        };
+        Needs { audience, rights, body }
+    }
+}
+
+/// Finds the call, or says what is wrong: 404 for a path that is none, 405 with `Allow` for a method it does not take, 501 for
+/// what the real services have and this one has not yet, 400 where `api-version` is missing.
+pub(crate) fn find(method: &Method, target: &Target) -> Result<Call, Failure> {
+    let lowered: Vec<String> = target.segments.iter().map(|segment| segment.to_ascii_lowercase()).collect();
+    let lowered: Vec<&str> = lowered.iter().map(String::as_str).collect();
+    let plane = target.plane();
+    let call = match plane {
+        Plane::Dps => dps(method, &lowered, target).map(Call::Dps),
+        Plane::Hub => hub(method, &lowered, target).map(Call::Hub),
+        Plane::Own => own(method, &lowered, target).map(Call::Own),
+        Plane::Device => device(method, &lowered, target).map(Call::Device),
+    }?;
+    // Any version is taken (service-rest.md 1.1): all of them share one shape. Ours has none.
+    if plane != Plane::Own && target.query("api-version").is_none_or(str::is_empty) {
+        return Err(Failure::new(
+            400_001,
+            "InvalidProtocolVersion",
+            "the query parameter api-version is missing, such as api-version=2021-10-01".into(),
+        ));
+    }
+    Ok(call)
+}
+
+fn unknown_path(target: &Target) -> Failure {
+    let shown: String = target.path_raw.chars().take(200).collect();
+    Failure::new(404_000, "NotFound", format!("there is nothing at {shown}"))
+}
+
+fn wrong_method(method: &Method, allow: &'static str) -> Failure {
+    Failure::Http {
+        code: ErrorCode { number: 405_001, name: "MethodNotAllowed" },
+        message: format!("{method} is not offered on this path, {allow} is"),
+        allow: Some(allow),
+    }
+}
+
+fn dps(method: &Method, lowered: &[&str], target: &Target) -> Result<DpsCall, Failure> {
+    let id = || target.segments.get(1).cloned().unwrap_or_default();
+    Ok(match (lowered, method.as_str()) {
+        (["enrollments"], "POST") => DpsCall::BulkIndividuals,
+        (["enrollments", "query"], "POST") => DpsCall::QueryIndividuals,
+        (["enrollments", _], "GET") => DpsCall::GetIndividual(id()),
+        (["enrollments", _], "PUT") => DpsCall::PutIndividual(id()),
+        (["enrollments", _], "DELETE") => DpsCall::DeleteIndividual(id()),
+        (["enrollments", _, "attestationmechanism"], "POST") => DpsCall::IndividualKeys(id()),
+        (["enrollmentgroups"], "POST") => DpsCall::BulkGroups,
+        (["enrollmentgroups", "query"], "POST") => DpsCall::QueryGroups,
+        (["enrollmentgroups", _], "GET") => DpsCall::GetGroup(id()),
+        (["enrollmentgroups", _], "PUT") => DpsCall::PutGroup(id()),
+        (["enrollmentgroups", _], "DELETE") => DpsCall::DeleteGroup(id()),
+        (["enrollmentgroups", _, "attestationmechanism"], "POST") => DpsCall::GroupKeys(id()),
+        (["registrations", _], "GET") => DpsCall::GetRegistration(id()),
+        (["registrations", _], "DELETE") => DpsCall::DeleteRegistration(id()),
+        (["registrations", _, "query"], "POST") => DpsCall::QueryRegistrations(id()),
+        (["enrollments" | "enrollmentgroups"], _) => return Err(wrong_method(method, "POST")),
+        (["enrollments" | "enrollmentgroups", "query"], _) => return Err(wrong_method(method, "POST")),
+        (["enrollments" | "enrollmentgroups", _], _) => return Err(wrong_method(method, "GET, PUT, DELETE")),
+        (["registrations", _], _) => return Err(wrong_method(method, "GET, DELETE")),
+        (["enrollments" | "enrollmentgroups", _, "attestationmechanism"] | ["registrations", _, "query"], _) => {
+            return Err(wrong_method(method, "POST"));
+        }
+        _ => return Err(unknown_path(target)),
+    })
+}
+
+fn hub(method: &Method, lowered: &[&str], target: &Target) -> Result<HubCall, Failure> {
+    let id = || target.segments.get(1).cloned().unwrap_or_default();
+    Ok(match (lowered, method.as_str()) {
+        (["devices"], "GET") => HubCall::ListDevices,
+        (["devices"], "POST") => return Err(Failure::not_offered("the bulk change of devices")),
+        (["devices", "query"], "POST") => return Err(Failure::not_offered("the query of devices")),
+        (["devices", _], "GET") => HubCall::GetDevice(id()),
+        (["devices", _], "PUT") => HubCall::PutDevice(id()),
+        (["devices", _], "DELETE") => HubCall::DeleteDevice(id()),
+        (["statistics", "devices"], "GET") => HubCall::DeviceStatistics,
+        (["statistics", "service"], "GET") => HubCall::ServiceStatistics,
+        (["devices"], _) => return Err(wrong_method(method, "GET")),
+        (["devices", _], _) => return Err(wrong_method(method, "GET, PUT, DELETE")),
+        (["statistics", "devices" | "service"], _) => return Err(wrong_method(method, "GET")),
+        (["devices", _, "modules", ..], _) => return Err(Failure::not_offered("the module API")),
+        (["twins" | "jobs" | "configurations" | "digitaltwins", ..], _) => {
+            return Err(Failure::not_offered("this part of the hub's service API"));
+        }
+        _ => return Err(unknown_path(target)),
+    })
+}
+
+fn own(method: &Method, lowered: &[&str], target: &Target) -> Result<OwnCall, Failure> {
+    Ok(match (lowered, method.as_str()) {
+        (["unicity", "registrations"], "GET") => OwnCall::Registrations,
+        (["unicity", "devices"], "GET") => OwnCall::Devices,
+        (["unicity", "telemetry"], "GET") => OwnCall::Telemetry,
+        (["unicity", "refusals"], "GET") => OwnCall::Refusals,
+        (["unicity", "refusals", id], "GET") => OwnCall::Refusal((*id).to_owned()),
+        (["unicity", "info"], "GET") => OwnCall::Info,
+        (["unicity", "backup"], "POST") => OwnCall::Backup,
+        (["unicity", "registrations" | "devices" | "telemetry" | "refusals" | "info"], _)
+        | (["unicity", "refusals", _], _) => return Err(wrong_method(method, "GET")),
+        (["unicity", "backup"], _) => return Err(wrong_method(method, "POST")),
+        _ => return Err(unknown_path(target)),
+    })
+}
+
+fn device(method: &Method, lowered: &[&str], target: &Target) -> Result<DeviceCall, Failure> {
+    let segment = |index: usize| target.segments.get(index).cloned().unwrap_or_default();
+    let action = match (lowered, method.as_str()) {
+        ([_, _, _, "register"], "PUT") => DeviceAction::Register,
+        ([_, _, _, "operations", _], "GET") => DeviceAction::OperationStatus(segment(4)),
+        ([_, _, _], "POST") => DeviceAction::LookUp,
+        ([_, _, _, "register"], _) => return Err(wrong_method(method, "PUT")),
+        ([_, _, _, "operations", _], _) => return Err(wrong_method(method, "GET")),
+        ([_, _, _], _) => return Err(wrong_method(method, "POST")),
+        _ => return Err(unknown_path(target)),
+    };
+    Ok(DeviceCall { id_scope: segment(0), registration_id: segment(2), action })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find_at(method: &str, path: &str) -> Result<Call, u32> {
+        let target = Target::parse(&path.parse().unwrap()).unwrap();
+        find(&method.parse().unwrap(), &target).map_err(|failure| failure.code().number)
+    }
+
+    #[test]
+    fn literals_have_no_case_and_ids_have() {
+        for (method, path, call) in [
+            ("POST", "/enrollments/?api-version=1", Call::Dps(DpsCall::BulkIndividuals)),
+            (
+                "POST",
+                "/enrollmentgroups/G/AttestationMechanism?api-version=1",
+                Call::Dps(DpsCall::GroupKeys("G".into())),
+            ),
+            ("POST", "/enrollmentGroups/QUERY/?api-version=1", Call::Dps(DpsCall::QueryGroups)),
+            ("GET", "/Devices/?top=1&api-version=1", Call::Hub(HubCall::ListDevices)),
+            ("GET", "/devices/Query?api-version=1", Call::Hub(HubCall::GetDevice("Query".into()))),
+            ("PUT", "/devices/a%2Fb?api-version=1", Call::Hub(HubCall::PutDevice("a/b".into()))),
+            ("GET", "/unicity/info", Call::Own(OwnCall::Info)),
+            (
+                "PUT",
+                "/0ne1/Registrations/R/Register?api-version=1",
+                Call::Device(DeviceCall {
+                    id_scope: "0ne1".into(),
+                    registration_id: "R".into(),
+                    action: DeviceAction::Register,
+                }),
+            ),
+        ] {
+            assert_eq!(find_at(method, path), Ok(call), "{method} {path}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_target_makes_the_finder_panic(path in "(/[ -~&&[^#?]]{0,12}){0,5}", query in "[ -~&&[^#]]{0,20}") {
+            if let Ok(uri) = format!("{path}?{query}").parse()
+                && let Ok(target) = Target::parse(&uri)
+            {
+                let _ = find(&Method::PUT, &target);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (method, path, code) in [
+            ("GET", "/", 404_000),
+            ("GET", "/nothing", 404_000),
+            ("GET", "/enrollments/a/b?api-version=1", 404_000),
+            ("PATCH", "/enrollments/a?api-version=1", 405_001),
+            ("PUT", "/enrollments?api-version=1", 405_001),
+            ("GET", "/enrollments/a", 400_001),
+            ("GET", "/enrollments/a?api-version=", 400_001),
+            ("GET", "/twins/d?api-version=1", 501_001),
+            ("GET", "/devices/d/modules?api-version=1", 501_001),
+            ("GET", "/0ne1/registrations/r/register?api-version=1", 405_001),
+        ] {
+            assert_eq!(find_at(method, path), Err(code), "{method} {path}");
+        }
+    }
+}

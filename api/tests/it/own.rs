@@ -1,0 +1,81 @@
+//! The calls under `/unicity/` but telemetry.
+
+use serde_json::{Value, json};
+
+use crate::server::{SCOPE, Server, body_of, enrollment, hub_request, key, member_token};
+
+#[tokio::test]
+async fn listings_come_in_pages_and_show_no_keys() {
+    let server = Server::new();
+    server.dps("PUT", "/enrollmentGroups/g", &enrollment("enrollmentGroupId", "g", &key(60))).await.expect(200);
+    for id in ["m1", "m2", "m3"] {
+        let path = format!("/{SCOPE}/registrations/{id}/register");
+        server.device("PUT", &path, Some(&member_token(id, &key(60))), "").await.expect(200);
+    }
+    let first = server.dps("GET", "/unicity/registrations?limit=2", "").await.expect(200).json();
+    assert_eq!((first["items"].as_array().unwrap().len(), &first["next"]), (2, &json!("m2")));
+    let last = server.dps("GET", "/unicity/registrations?limit=2&after=m2", "").await.expect(200).json();
+    assert_eq!(last["items"][0]["registrationId"], "m3");
+    assert_eq!(last["next"], Value::Null);
+
+    let devices = server.hub("GET", "/unicity/devices?limit=1&after=m1", "").await.expect(200).json();
+    let device = &devices["items"][0];
+    assert_eq!(
+        (&device["deviceId"], &device["registrationId"], &device["hub"]),
+        (&json!("m2"), &json!("m2"), &json!("alpha"))
+    );
+    assert_eq!(device["authentication"]["symmetricKey"]["primaryKey"], Value::Null);
+    assert_eq!(device["keyFingerprints"][0].as_str().unwrap().len(), 64);
+    assert_eq!(devices["next"], "m2");
+    server.dps("GET", "/unicity/registrations?limit=x", "").await.expect(400);
+}
+
+#[tokio::test]
+async fn refusals_are_told_with_cause_and_remedy() {
+    let server = Server::new();
+    let path = format!("/{SCOPE}/registrations/nobody/register");
+    let refused = server.device("PUT", &path, Some(&member_token("nobody", &key(60))), "").await.expect(401).json();
+    assert!(!refused["message"].as_str().unwrap().contains("enrol"), "{refused}");
+    let latest = server.dps("GET", "/unicity/refusals?limit=1", "").await.expect(200).json();
+    assert_eq!(latest["items"][0]["trackingId"], refused["trackingId"]);
+    let id = refused["trackingId"].as_str().unwrap();
+    let story = server.dps("GET", &format!("/unicity/refusals/{id}"), "").await.expect(200).json();
+    assert_eq!(story["subject"], "nobody");
+    assert!(story["remedy"].as_str().unwrap().contains("unicity enroll add"));
+    server.dps("GET", "/unicity/refusals/00000000", "").await.expect(404);
+}
+
+#[tokio::test]
+async fn any_policy_may_ask_what_the_server_is() {
+    let server = Server::new();
+    let info = server.dps("GET", "/unicity/info", "").await.expect(200).json();
+    assert_eq!(info["version"], "0.0.0-test");
+    assert_eq!(info["idScope"], SCOPE);
+    assert_eq!(info["hubs"][0]["name"], "alpha");
+    assert_eq!(info["hubs"][0]["partitions"], 4);
+    let as_hub = server.send(hub_request("GET", "/unicity/info").body(body_of("")).unwrap()).await.expect(200);
+    assert_eq!(as_hub.json(), info);
+}
+
+#[tokio::test]
+async fn a_backup_goes_to_an_absolute_path() {
+    let server = Server::new();
+    let done = server.dps("POST", "/unicity/backup", "{\"directory\":\"/backups/monday\"}").await.expect(200).json();
+    assert_eq!(done, json!({"directory": "/backups/monday"}));
+    for body in ["", "{}", "{\"directory\":\"monday\"}", "{\"directory\":\"/backups/full\"}"] {
+        server.dps("POST", "/unicity/backup", body).await.expect(400);
+    }
+}
+
+#[tokio::test]
+async fn answers_are_counted_by_plane() {
+    let server = Server::new();
+    server.dps("GET", "/enrollments/x", "").await.expect(404);
+    server.dps("GET", "/unicity/info", "").await.expect(200);
+    let path = format!("/{SCOPE}/registrations/nobody/register");
+    server.device("PUT", &path, None, "").await.expect(401);
+    let page = unicity_api::exposition(&server.api.metrics());
+    assert!(page.contains("unicity_http_answers_total{plane=\"dps\",status=\"4xx\"} 1\n"), "{page}");
+    assert!(page.contains("unicity_http_registrations_total{outcome=\"refused\"} 1\n"), "{page}");
+    assert!(page.contains("unicity_http_answers_total{plane=\"own\",status=\"2xx\"} 1\n"), "{page}");
+}

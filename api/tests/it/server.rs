@@ -1,0 +1,255 @@
+//! An API over the fake registry, and a client that speaks HTTP to it over a pipe.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::io::DuplexStream;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use unicity_api::{Api, ApiParts, ApiSettings, Audience, HubPolicy, Right, Rights, ServicePolicies, ServicePolicy};
+use unicity_hub::Sessions;
+use unicity_identity::{
+    Environment, HubDirectory, LinkedHub, MasterKey, SasToken, SharedAccessKey, Timestamp, Vault, derive_device_key,
+};
+use unicity_listener::{ConnectionInfo, Service, UnauthenticatedPermit};
+use unicity_provisioning::{Provisioning, RefusalRing, Settings, UnicityMode};
+use zeroize::Zeroizing;
+
+use crate::fake::{FakeLog, FakeRegistry};
+
+pub(crate) const NOW: Timestamp = Timestamp(1_767_323_045_678);
+pub(crate) const SCOPE: &str = "0ne00c0ffee";
+
+pub(crate) struct Server {
+    pub(crate) api: Api,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) registry: Arc<FakeRegistry>,
+    pub(crate) log: Arc<FakeLog>,
+    pub(crate) stop: CancellationToken,
+    clock: Arc<AtomicU64>,
+}
+
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Reply {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
+    }
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status.as_u16(), status, "{:?}", self.body);
+        self
+    }
+}
+
+pub(crate) fn key(byte: u8) -> SharedAccessKey {
+    SharedAccessKey::from_bytes(vec![byte; 32]).unwrap()
+}
+
+pub(crate) fn base64(key: &SharedAccessKey) -> String {
+    key.expose_base64().to_string()
+}
+
+fn hub(name: &str) -> LinkedHub {
+    LinkedHub {
+        name: name.parse().unwrap(),
+        host: format!("{name}.local").parse().unwrap(),
+        aliases: vec![],
+        weight: 1,
+        apply_allocation: name == "alpha",
+    }
+}
+
+impl Server {
+    pub(crate) fn new() -> Self {
+        Self::with(ApiSettings { host_names: vec!["dps.local".into()], ..ApiSettings::default() }, &["alpha", "beta"])
+    }
+
+    pub(crate) fn with(settings: ApiSettings, hubs: &[&str]) -> Self {
+        let clock = Arc::new(AtomicU64::new(NOW.0));
+        let seeds = AtomicU64::new(0);
+        let read_clock = clock.clone();
+        let environment = Environment::new(
+            move || Timestamp(read_clock.load(Ordering::Relaxed)),
+            move || {
+                let mut seed = [0; 32];
+                seed[..8].copy_from_slice(&seeds.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+                seed
+            },
+        );
+        let domain = Arc::new(Settings {
+            id_scope: SCOPE.parse().unwrap(),
+            hubs: HubDirectory::new(hubs.iter().map(|name| hub(name)).collect()).unwrap(),
+            mode: UnicityMode::Strict,
+            token_skew_seconds: 300,
+            payload_bytes_max: 4096,
+        });
+        let registry = Arc::new(FakeRegistry::new(domain.clone()));
+        let vault = Arc::new(Vault::new(MasterKey::from_bytes(&[1; 32]), &Zeroizing::new([2; 32])));
+        let provisioning = Provisioning::new(registry.clone(), vault, domain, Arc::new(RefusalRing::new(100)));
+        let mut policies = vec![
+            ServicePolicy::dps_owner(key(1), key(2)),
+            ServicePolicy {
+                name: "reader".into(),
+                audience: Audience::Dps,
+                primary: key(3),
+                secondary: key(3),
+                rights: Rights::of(&[Right::EnrollmentRead, Right::RegistrationStatusRead]),
+            },
+        ];
+        for (index, name) in (0u8..).zip(hubs) {
+            for (number, policy) in (10u8..).zip(HubPolicy::ALL) {
+                let key = || key(100 * index + number);
+                policies.push(ServicePolicy::of_hub(name.parse().unwrap(), policy, key(), key()));
+            }
+        }
+        let sessions = Arc::new(Sessions::default());
+        let log = Arc::new(FakeLog::new("alpha".parse().unwrap(), 4));
+        let api = Api::new(ApiParts {
+            provisioning,
+            sessions: sessions.clone(),
+            telemetry: log.clone(),
+            environment,
+            policies: ServicePolicies::new(policies).unwrap(),
+            settings,
+            backup: Some(Arc::new(|path| {
+                Box::pin(std::future::ready(if path.ends_with("full") {
+                    Err(unicity_api::BackupError::Refused("the directory is not empty".into()))
+                } else {
+                    Ok(serde_json::json!({"directory": path}))
+                }))
+            })),
+            version: "0.0.0-test",
+        });
+        Self { api, sessions, registry, log, stop: CancellationToken::new(), clock }
+    }
+
+    pub(crate) fn advance_ms(&self, ms: u64) {
+        self.clock.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    /// Opens a connection: the client's end, and the task that serves the other.
+    pub(crate) fn connect(&self) -> (DuplexStream, JoinHandle<()>) {
+        let (client, server) = tokio::io::duplex(64 << 10);
+        let info = ConnectionInfo {
+            peer: "192.0.2.7:4711".parse().unwrap(),
+            local: "192.0.2.1:443".parse().unwrap(),
+            connection_id: 1,
+            tls_version: None,
+            cipher: None,
+            sni: None,
+            alpn: None,
+            resumed: false,
+            client_chain: vec![],
+            unauthenticated: UnauthenticatedPermit::detached(),
+        };
+        let (api, stop) = (self.api.clone(), self.stop.clone());
+        let task = tokio::spawn(async move { api.serve(Box::new(server), info, stop).await });
+        (client, task)
+    }
+
+    /// Sends one request on a connection of its own and gives the answer before its body is read.
+    pub(crate) async fn open(&self, request: Request<Full<Bytes>>) -> http::Response<Incoming> {
+        let (client, _task) = self.connect();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(client)).await.unwrap();
+        tokio::spawn(connection);
+        sender.send_request(request).await.unwrap()
+    }
+
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Reply {
+        let (head, body) = self.open(request).await.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Reply { status: head.status, headers: head.headers, body }
+    }
+
+    /// A DPS call as its owner.
+    pub(crate) async fn dps(&self, method: &str, path: &str, body: &str) -> Reply {
+        self.send(dps_request(method, path).body(body_of(body)).unwrap()).await
+    }
+
+    pub(crate) async fn dps_if(&self, method: &str, path: &str, if_match: &str, body: &str) -> Reply {
+        self.send(dps_request(method, path).header("If-Match", if_match).body(body_of(body)).unwrap()).await
+    }
+
+    /// A call to hub alpha as its owner.
+    pub(crate) async fn hub(&self, method: &str, path: &str, body: &str) -> Reply {
+        self.send(hub_request(method, path).body(body_of(body)).unwrap()).await
+    }
+
+    pub(crate) async fn hub_if(&self, method: &str, path: &str, if_match: &str, body: &str) -> Reply {
+        self.send(hub_request(method, path).header("If-Match", if_match).body(body_of(body)).unwrap()).await
+    }
+
+    /// A call of a device, with `token` in its header if there is one.
+    pub(crate) async fn device(&self, method: &str, path: &str, token: Option<&str>, body: &str) -> Reply {
+        let mut request = Request::builder().method(method).uri(with_version(path)).header("Host", "dps.local");
+        if let Some(token) = token {
+            request = request.header("Authorization", token);
+        }
+        self.send(request.body(body_of(body)).unwrap()).await
+    }
+}
+
+pub(crate) fn body_of(text: &str) -> Full<Bytes> {
+    Full::new(Bytes::copy_from_slice(text.as_bytes()))
+}
+
+fn with_version(path: &str) -> String {
+    match path {
+        path if path.contains("api-version") || path.starts_with("/unicity") => path.to_owned(),
+        path => format!("{path}{}api-version=2021-10-01", if path.contains('?') { '&' } else { '?' }),
+    }
+}
+
+pub(crate) const TOMORROW: u64 = NOW.0 / 1000 + 86_400;
+
+pub(crate) fn dps_request(method: &str, path: &str) -> http::request::Builder {
+    let token = SasToken::create(&key(1), "dps.local", TOMORROW, Some("provisioningserviceowner"));
+    request(method, path, "dps.local", &token)
+}
+
+pub(crate) fn hub_request(method: &str, path: &str) -> http::request::Builder {
+    let token = SasToken::create(&key(10), "alpha.local", TOMORROW, Some("iothubowner"));
+    request(method, path, "alpha.local", &token)
+}
+
+pub(crate) fn request(method: &str, path: &str, host: &str, token: &str) -> http::request::Builder {
+    Request::builder()
+        .method(method.parse::<Method>().unwrap())
+        .uri(with_version(path))
+        .header("Host", host)
+        .header("Authorization", token)
+}
+
+/// The token of a device under its own key.
+pub(crate) fn device_token(id: &str, key: &SharedAccessKey) -> String {
+    SasToken::create(key, &format!("{SCOPE}/registrations/{id}"), TOMORROW, Some("registration"))
+}
+
+/// The token of a member of the group whose key is `group`.
+pub(crate) fn member_token(id: &str, group: &SharedAccessKey) -> String {
+    device_token(id, &derive_device_key(group, id))
+}
+
+/// The body of an enrollment with this key twice.
+pub(crate) fn enrollment(id_name: &str, id: &str, key: &SharedAccessKey) -> String {
+    let key = base64(key);
+    serde_json::json!({
+        id_name: id,
+        "attestation": {"type": "symmetricKey", "symmetricKey": {"primaryKey": key, "secondaryKey": key}},
+    })
+    .to_string()
+}

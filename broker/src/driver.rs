@@ -1,0 +1,106 @@
+//! A connection's task: the only place of this crate that reads, writes and waits.
+
+mod connection;
+mod io;
+mod mailbox;
+mod open;
+mod place;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, field, info_span};
+use unicity_hub::{DeviceDirectory, EpochSource, Sessions, TelemetryLog};
+use unicity_identity::Environment;
+use unicity_listener::{ByteStream, ConnectionInfo, Service};
+use unicity_provisioning::Provisioning;
+
+use crate::limiter::FailureLimiter;
+use crate::metrics::BrokerMetrics;
+use crate::session::Moment;
+use crate::settings::BrokerSettings;
+use connection::Connection;
+
+/// What a broker works with.
+#[derive(Clone)]
+pub struct BrokerParts {
+    /// The provisioning service, with its registry, settings (id scope, hubs, token skew) and ring of refusals.
+    pub provisioning: Provisioning,
+    /// The telemetry log of all hubs.
+    pub log: Arc<dyn TelemetryLog>,
+    /// The live sessions of this server.
+    pub sessions: Arc<Sessions>,
+    /// Hub identities, synced state only.
+    pub devices: Arc<dyn DeviceDirectory>,
+    /// The epochs of this boot.
+    pub epochs: Arc<EpochSource>,
+    /// Wall clock and randomness.
+    pub environment: Environment,
+    /// The limits.
+    pub settings: BrokerSettings,
+}
+
+/// The MQTT edge. A handle: clones share everything.
+#[derive(Clone)]
+pub struct Broker {
+    shared: Arc<Shared>,
+}
+
+/// What all connections share.
+struct Shared {
+    parts: BrokerParts,
+    settings: Arc<BrokerSettings>,
+    failures: Mutex<FailureLimiter>,
+    /// Until when the telemetry disk is taken to be in trouble.
+    log_trouble: Mutex<Option<Instant>>,
+    metrics: Arc<BrokerMetrics>,
+}
+
+impl Broker {
+    /// Puts the broker together.
+    #[must_use]
+    pub fn new(parts: BrokerParts) -> Self {
+        let mut settings = parts.settings.clone();
+        // The longest topic may come on top of the longest body; which part of it counts, the session knows.
+        settings.codec.packet_bytes_max = settings.message_bytes_max + usize::from(u16::MAX) + 9;
+        let failures = Mutex::new(FailureLimiter::new(settings.failures));
+        let settings = Arc::new(settings);
+        let shared = Shared { parts, settings, failures, log_trouble: Mutex::new(None), metrics: Arc::default() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The counters, which outlive the broker.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<BrokerMetrics> {
+        &self.shared.metrics
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub fn settings(&self) -> &Arc<BrokerSettings> {
+        &self.shared.settings
+    }
+}
+
+impl Shared {
+    fn moment(&self) -> Moment {
+        Moment { at: tokio::time::Instant::now().into_std(), wall: self.parts.environment.now() }
+    }
+}
+
+impl Service for Broker {
+    async fn serve(&self, stream: Box<dyn ByteStream>, info: ConnectionInfo, stop: CancellationToken) {
+        let span = info_span!(
+            "mqtt",
+            client.addr = %info.peer,
+            role = field::Empty,
+            registration.id = field::Empty,
+            device.id = field::Empty,
+            epoch = field::Empty,
+        );
+        let connection = Connection::new(Arc::clone(&self.shared), stream, &info);
+        connection.run(stop).instrument(span).await;
+    }
+}

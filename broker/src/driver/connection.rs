@@ -1,0 +1,492 @@
+//! The loop around one session: bytes and answers in, effects out.
+
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+use tracing::{Span, debug, info, warn};
+use unicity_hub::{AppendDone, AppendError, Appended, Entry, Message, Pending};
+use unicity_identity::{Refusal, Subscription};
+use unicity_listener::{ByteStream, ConnectionInfo, UnauthenticatedPermit};
+use unicity_provisioning::service::{Origin, Registered};
+use unicity_provisioning::{Answer, Claim, Command};
+
+use super::Shared;
+use super::io::{Step, Wire};
+use super::mailbox::Mailbox;
+use super::open::{open, save};
+use super::place::Place;
+use crate::close::CloseCause;
+use crate::codec::{ConnectCode, Decoder, Password, encode};
+use crate::metrics::{BrokerMetrics, Guarantee, RequestOutcome, RoleKind};
+use crate::session::{
+    Effect, Event, HubConnect, Moment, ProvisioningConnect, RefusedConnect, Request, Session, Ticket,
+};
+
+/// How long the last bytes of a connection may take.
+const FINISH_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a job of the session ended with.
+enum JobDone {
+    Event(Event),
+    Opened(Box<(crate::session::HubOpened, Place)>),
+    Answered { request: &'static str, registered: Box<Registered>, tracking_id: String },
+}
+
+/// The one thing beside messages that a session may wait for.
+type Job = Pin<Box<dyn Future<Output = JobDone> + Send>>;
+
+/// A message for which the log's queue has no room.
+struct Stalled {
+    entry: Entry,
+    done: AppendDone,
+    space: Pending<()>,
+}
+
+/// Counts an accepted connection while it lives.
+struct Counted(Arc<BrokerMetrics>, RoleKind);
+
+impl Counted {
+    fn new(metrics: &Arc<BrokerMetrics>, role: RoleKind) -> Self {
+        metrics.connected(role);
+        Self(Arc::clone(metrics), role)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.gone(self.1);
+    }
+}
+
+/// One connection.
+pub(super) struct Connection {
+    shared: Arc<Shared>,
+    peer: SocketAddr,
+    unauthenticated: UnauthenticatedPermit,
+    wire: Wire,
+    decoder: Decoder,
+    session: Session,
+    mailbox: Arc<Mailbox>,
+    job: Option<Job>,
+    stalled: Option<Stalled>,
+    /// The claim of a registering device: it is checked again with each request.
+    claim: Option<Arc<ProvisioningConnect>>,
+    place: Option<Place>,
+    counted: Option<Counted>,
+    last_offset: Option<u64>,
+    acked: u64,
+    /// Since when the peer has taken nothing of what waits for it.
+    unread_since: Option<Instant>,
+    closing: Option<CloseCause>,
+}
+
+enum Wake {
+    Step(Step),
+    Job(JobDone),
+    Space,
+    Mail,
+    Timer,
+    Stop,
+}
+
+impl Connection {
+    pub(super) fn new(shared: Arc<Shared>, stream: Box<dyn ByteStream>, info: &ConnectionInfo) -> Self {
+        let settings = Arc::clone(&shared.settings);
+        let service = Arc::clone(shared.parts.provisioning.settings());
+        let session = Session::new(shared.moment(), Arc::clone(&settings), service);
+        Self {
+            peer: info.peer,
+            unauthenticated: info.unauthenticated.clone(),
+            wire: Wire::new(stream, settings.read_buffer_bytes),
+            decoder: Decoder::new(settings.codec),
+            session,
+            mailbox: Arc::default(),
+            job: None,
+            stalled: None,
+            claim: None,
+            place: None,
+            counted: None,
+            last_offset: None,
+            acked: 0,
+            unread_since: None,
+            closing: None,
+            shared,
+        }
+    }
+
+    /// Serves the connection to its end.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut armed: Option<Instant> = None;
+        let mut stopped = pin!(stop.cancelled());
+        let mut is_stopped = false;
+        loop {
+            let now = self.shared.moment();
+            self.take_mail(now);
+            self.decode(now);
+            if let Some(cause) = self.closing.take() {
+                return self.finish(cause).await;
+            }
+            let read = self.takes_input();
+            self.session.set_reading(now, read);
+            self.wire.rest();
+            // A deadline that moved away is left alone: when the timer fires, the session finds that nothing is due.
+            if let Some(wanted) = self.next_deadline(now) {
+                if armed.is_none_or(|armed| wanted < armed) {
+                    timer.as_mut().reset(wanted.into());
+                    armed = Some(wanted);
+                }
+            }
+            let Self { wire, job, stalled, mailbox, .. } = &mut self;
+            let wake = tokio::select! {
+                step = wire.step(read) => Wake::Step(step),
+                done = async { job.as_mut().expect("guarded").await }, if job.is_some() => Wake::Job(done),
+                () = async { (&mut stalled.as_mut().expect("guarded").space).await }, if stalled.is_some() => Wake::Space,
+                () = mailbox.arrived() => Wake::Mail,
+                () = timer.as_mut(), if armed.is_some() => Wake::Timer,
+                () = stopped.as_mut(), if !is_stopped => Wake::Stop,
+            };
+            let now = self.shared.moment();
+            match wake {
+                Wake::Step(step) => self.stepped(now, step),
+                Wake::Job(done) => {
+                    self.job = None;
+                    self.job_done(now, done);
+                }
+                Wake::Space => self.submit_stalled(),
+                Wake::Mail => {}
+                Wake::Timer => {
+                    armed = None;
+                    self.timed_out(now);
+                }
+                Wake::Stop => {
+                    is_stopped = true;
+                    self.tell(now, Event::Stop);
+                }
+            }
+        }
+    }
+
+    /// Whether the client is read from. It is not while it has to wait, be it for the session, the log or itself.
+    fn takes_input(&self) -> bool {
+        self.session.accepts_input()
+            && self.stalled.is_none()
+            && self.wire.output.len() < self.shared.settings.unsent_bytes_max
+    }
+
+    fn next_deadline(&mut self, now: Moment) -> Option<Instant> {
+        self.unread_since = self.wire.is_writing().then(|| self.unread_since.unwrap_or(now.at));
+        let unread = self.unread_since.map(|since| since + self.shared.settings.write_timeout);
+        [self.session.poll_timeout(), unread].into_iter().flatten().min()
+    }
+
+    fn timed_out(&mut self, now: Moment) {
+        if self.unread_since.is_some_and(|since| since + self.shared.settings.write_timeout <= now.at) {
+            return self.tell(now, Event::WriteStalled);
+        }
+        self.session.handle_timeout(now);
+        self.apply(now);
+    }
+
+    fn stepped(&mut self, now: Moment, step: Step) {
+        match step {
+            Step::Read => self.session.heard(now),
+            Step::Wrote => self.unread_since = None,
+            Step::End => self.tell(now, Event::PeerClosed),
+            Step::Broken(error) => self.tell(now, Event::Io(error.to_string())),
+        }
+    }
+
+    fn decode(&mut self, now: Moment) {
+        while self.closing.is_none() && self.takes_input() {
+            match self.decoder.decode(&mut self.wire.input) {
+                Ok(Some(packet)) => {
+                    self.session.handle_packet(now, packet);
+                    self.apply(now);
+                }
+                Ok(None) => return,
+                Err(error) => return self.tell(now, Event::Undecodable(error)),
+            }
+        }
+    }
+
+    fn take_mail(&mut self, now: Moment) {
+        let (appended, close) = self.mailbox.take();
+        for (ticket, result) in appended {
+            self.count_append(now, &result);
+            self.tell(now, Event::Appended { ticket, result });
+        }
+        if let Some(reason) = close {
+            self.tell(now, Event::CloseRequested(reason));
+        }
+    }
+
+    fn tell(&mut self, now: Moment, event: Event) {
+        self.session.handle_event(now, event);
+        self.apply(now);
+    }
+
+    /// Does what the session wants done.
+    fn apply(&mut self, now: Moment) {
+        while let Some(effect) = self.session.poll_effect() {
+            match effect {
+                Effect::Send(packet) => {
+                    if let Err(error) = encode(&packet, &mut self.wire.output) {
+                        self.session.handle_event(now, Event::Internal(error.to_string()));
+                    }
+                }
+                Effect::SendBytes(bytes) => self.wire.output.extend_from_slice(bytes),
+                Effect::Attest(connect) => self.attest(now, *connect),
+                Effect::OpenHub(connect) => self.open_hub(now, *connect),
+                Effect::Refused(refused) => self.refused(now, *refused),
+                Effect::Request(request) => self.request(now, request),
+                Effect::Append { ticket, message } => self.append(now, ticket, message),
+                Effect::SaveSubscriptions(subscriptions) => self.save_subscriptions(subscriptions),
+                Effect::FiltersRefused(filters) => info!(?filters, "subscriptions refused: not this client's"),
+                Effect::AnswerKept { topic } => {
+                    self.shared.metrics.answer_kept();
+                    info!(topic, "answer kept, since the client has not subscribed to it");
+                }
+                Effect::Close(cause) => self.closing = Some(cause),
+            }
+        }
+        let acked = self.session.acked();
+        for _ in self.acked..acked {
+            self.shared.metrics.message_acked();
+        }
+        self.acked = acked;
+    }
+
+    /// A peer that has failed too often is not listened to for a while.
+    fn check_peer(&self, now: Moment) -> Result<(), Box<Refusal>> {
+        self.shared.failures.lock().check(self.peer.ip(), now.at).map_err(|retry_after_seconds| {
+            Box::new(Refusal::Throttled { what: "failed proofs from one network", retry_after_seconds })
+        })
+    }
+
+    fn attest(&mut self, now: Moment, connect: ProvisioningConnect) {
+        let result = self.check_peer(now).and_then(|()| {
+            self.shared.parts.provisioning.attest(claim_of(&connect), now.wall).map_err(Box::new)
+        });
+        match result {
+            Ok(attested) => {
+                Span::current().record("role", "provisioning");
+                Span::current().record("registration.id", attested.registration_id.as_str());
+                debug!(
+                    enrollment = %attested.enrollment,
+                    api_version = connect.api_version,
+                    client_type = connect.client_type.as_deref().unwrap_or_default(),
+                    "provisioning session opened"
+                );
+                self.claim = Some(Arc::new(connect));
+                self.accepted(RoleKind::Provisioning);
+                self.session.handle_event(now, Event::Attested);
+            }
+            Err(refusal) => self.session.handle_event(now, Event::ConnectRefused(refusal)),
+        }
+    }
+
+    fn accepted(&mut self, role: RoleKind) {
+        self.unauthenticated.authenticated();
+        self.decoder.connected();
+        self.counted = Some(Counted::new(&self.shared.metrics, role));
+    }
+
+    fn open_hub(&mut self, now: Moment, connect: HubConnect) {
+        let in_trouble = self.shared.log_trouble.lock().is_some_and(|until| now.at < until);
+        let result = self.check_peer(now).and_then(|()| match in_trouble {
+            true => Err(Box::new(Refusal::Unavailable { why: "the telemetry disk refuses messages".into() })),
+            false => Ok(()),
+        });
+        match result {
+            Ok(()) => {
+                let (shared, mailbox) = (Arc::clone(&self.shared), Arc::clone(&self.mailbox));
+                self.job = Some(Box::pin(async move {
+                    match open(shared, connect, mailbox).await {
+                        Ok(opened) => JobDone::Opened(Box::new(opened)),
+                        Err(refusal) => JobDone::Event(Event::ConnectRefused(Box::new(refusal))),
+                    }
+                }));
+            }
+            Err(refusal) => self.session.handle_event(now, Event::ConnectRefused(refusal)),
+        }
+    }
+
+    /// Keeps the evidence of a refusal, counts it, and holds it against the peer if its proof was no good.
+    fn refused(&mut self, now: Moment, refused: RefusedConnect) {
+        let RefusedConnect { code, refusal, subject } = refused;
+        let tracking_id = self.shared.parts.environment.entropy().tracking_id();
+        let error = refusal.code();
+        let cut: String = subject.chars().take(260).collect();
+        info!(connack = code as u8, code = %error, tracking_id = %tracking_id, subject = cut, cause = %refusal, "CONNECT refused");
+        self.shared.metrics.connect_refused(code, error.name);
+        if matches!(code, ConnectCode::NotAuthorized | ConnectCode::BadUserNameOrPassword) {
+            self.shared.failures.lock().failed(self.peer.ip(), now.at);
+        }
+        let refusals = self.shared.parts.provisioning.refusals();
+        refusals.record(tracking_id, &refusal, &subject, Some(self.peer), now.wall);
+    }
+
+    fn request(&mut self, now: Moment, request: Request) {
+        let Some(claim) = self.claim.clone() else { return };
+        let (peer, wall) = (self.peer, now.wall);
+        let origin = Origin { peer: Some(peer), now: wall };
+        let provisioning = self.shared.parts.provisioning.clone();
+        let entropy = self.shared.parts.environment.entropy();
+        // The service draws its tracking id first: so does this copy.
+        let tracking_id = entropy.clone().tracking_id();
+        match request {
+            Request::Register { body } => {
+                self.job = Some(Box::pin(async move {
+                    let registered = provisioning.register(claim_of(&claim), &body, origin, entropy).await;
+                    let tracking_id = tracking_id.to_string();
+                    JobDone::Answered { request: "registration", registered: Box::new(registered), tracking_id }
+                }));
+            }
+            Request::Status { operation_id } => {
+                let registered = provisioning.operation_status(claim_of(&claim), &operation_id, origin, entropy);
+                self.answered(now, "poll", registered, tracking_id.as_str());
+            }
+            Request::Refuse(refusal) => {
+                let refusals = provisioning.refusals();
+                refusals.record(tracking_id.clone(), &refusal, &claim.registration_id, Some(peer), wall);
+                let answer = Answer::error(&refusal, &tracking_id, wall);
+                self.answered(now, "request", Registered { answer, refusal: Some(refusal) }, tracking_id.as_str());
+            }
+        }
+    }
+
+    fn answered(&mut self, now: Moment, request: &'static str, registered: Registered, tracking_id: &str) {
+        let Registered { answer, refusal } = registered;
+        let outcome = RequestOutcome::of(refusal.as_ref());
+        match request {
+            "poll" => self.shared.metrics.polled(outcome),
+            _ => self.shared.metrics.registered(outcome),
+        }
+        match &refusal {
+            None => debug!(status = answer.status, "{request} answered"),
+            Some(refusal) => {
+                let code = refusal.code();
+                info!(status = answer.status, code = %code, tracking_id, cause = %refusal, "{request} refused");
+                if code.http_status() == 401 {
+                    self.shared.failures.lock().failed(self.peer.ip(), now.at);
+                }
+            }
+        }
+        self.session.handle_event(now, Event::Answered(answer));
+    }
+
+    fn job_done(&mut self, now: Moment, done: JobDone) {
+        match done {
+            JobDone::Event(event) => self.session.handle_event(now, event),
+            JobDone::Answered { request, registered, tracking_id } => {
+                self.answered(now, request, *registered, &tracking_id);
+            }
+            JobDone::Opened(opened) => {
+                let (opened, place) = *opened;
+                Span::current().record("role", "hub");
+                Span::current().record("device.id", tracing::field::display(&opened.stamp.client));
+                Span::current().record("epoch", tracing::field::display(&opened.stamp.epoch));
+                self.place = Some(place);
+                self.accepted(RoleKind::Hub);
+                self.session.handle_event(now, Event::HubOpened(Box::new(opened)));
+            }
+        }
+        self.apply(now);
+    }
+
+    fn append(&mut self, now: Moment, ticket: Ticket, message: Box<Message>) {
+        let Some(place) = &self.place else {
+            return self.session.handle_event(now, Event::Internal("a message without a session".into()));
+        };
+        if !Arc::ptr_eq(&message.stamp, &place.stamp) {
+            self.shared.metrics.violated(Guarantee::U4);
+            return self.session.handle_event(now, Event::Internal("a message with another session's stamp".into()));
+        }
+        self.shared.metrics.message_accepted(message.body.len());
+        self.submit(Entry::Message(message), self.mailbox.callback(ticket));
+    }
+
+    fn submit_stalled(&mut self) {
+        if let Some(Stalled { entry, done, .. }) = self.stalled.take() {
+            self.submit(entry, done);
+        }
+    }
+
+    fn submit(&mut self, entry: Entry, done: AppendDone) {
+        let Some(place) = &self.place else { return };
+        let (log, hub) = (&self.shared.parts.log, &place.stamp.client.hub);
+        if let Err((entry, done)) = log.submit(hub, place.partition, entry, done) {
+            self.shared.metrics.log_stalled();
+            self.stalled = Some(Stalled { entry, done, space: log.space(hub, place.partition) });
+        }
+    }
+
+    fn count_append(&mut self, now: Moment, result: &Result<Appended, AppendError>) {
+        let metrics = &self.shared.metrics;
+        match result {
+            Ok(Appended::Stored { offset }) => {
+                metrics.message_stored();
+                if self.last_offset.replace(*offset).is_some_and(|last| last >= *offset) {
+                    metrics.violated(Guarantee::U3);
+                    warn!(offset, "messages of one session were stored out of order");
+                }
+            }
+            Ok(Appended::Done) => {}
+            Err(AppendError::Fenced) => metrics.message_fenced(),
+            Err(error) => {
+                metrics.message_not_stored();
+                if matches!(error, AppendError::Full(_) | AppendError::Poisoned(_)) {
+                    *self.shared.log_trouble.lock() = Some(now.at + self.shared.settings.log_trouble_pause);
+                }
+            }
+        }
+    }
+
+    fn save_subscriptions(&mut self, subscriptions: Vec<Subscription>) {
+        let Some(place) = &self.place else { return };
+        let client = place.stamp.client.clone();
+        let command = Command::SetSubscriptions { client, subscriptions: Some(subscriptions) };
+        let shared = Arc::clone(&self.shared);
+        self.job = Some(Box::pin(async move {
+            JobDone::Event(Event::SubscriptionsSaved(save(&shared, command).await))
+        }));
+    }
+
+    /// The end: the place is free at once, and the last bytes go out meanwhile.
+    async fn finish(mut self, cause: CloseCause) {
+        self.job = None;
+        self.stalled = None;
+        self.shared.metrics.closed(&cause);
+        if cause.is_expected() {
+            debug!(cause = cause.label(), "connection closed: {cause}");
+        } else {
+            info!(cause = cause.label(), "connection closed: {cause}");
+        }
+        let place = self.place.take();
+        let give_back = async {
+            if let Some(place) = place {
+                place.give_back(cause.publishes_will()).await;
+            }
+        };
+        let is_broken = matches!(cause, CloseCause::Io(_) | CloseCause::PeerClosed | CloseCause::WriteStalled);
+        let linger = matches!(cause, CloseCause::ConnectRefused { .. } | CloseCause::Malformed(_));
+        let last_words = async {
+            if !is_broken {
+                let _ = tokio::time::timeout(FINISH_PATIENCE, self.wire.finish(linger)).await;
+            }
+        };
+        tokio::join!(give_back, last_words);
+    }
+}
+
+fn claim_of(connect: &ProvisioningConnect) -> Claim<'_> {
+    Claim {
+        id_scope: &connect.id_scope,
+        registration_id: &connect.registration_id,
+        token: connect.token.as_ref().map(Password::expose),
+    }
+}

@@ -1,0 +1,59 @@
+//! What other threads have for a session: the log's answers, and the wish that it end. Taking a letter never blocks.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use unicity_hub::{AppendDone, AppendError, Appended, CloseReason, SessionControl};
+
+use crate::session::Ticket;
+
+/// A log's answer.
+pub(super) type AppendResult = Result<Appended, AppendError>;
+
+/// The mailbox of one session. Bounded by what its owner has asked for: each message in flight answers once.
+#[derive(Debug, Default)]
+pub(super) struct Mailbox {
+    letters: Mutex<Letters>,
+    arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Letters {
+    appended: Vec<(Ticket, AppendResult)>,
+    close: Option<CloseReason>,
+}
+
+impl Mailbox {
+    /// The callback of one append.
+    pub(super) fn callback(self: &Arc<Self>, ticket: Ticket) -> AppendDone {
+        let mailbox = Arc::clone(self);
+        Box::new(move |result| {
+            mailbox.letters.lock().appended.push((ticket, result));
+            mailbox.arrived.notify_one();
+        })
+    }
+
+    /// Resolves when something has come since the last [`Self::take`]; cancel safe.
+    pub(super) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// All there is. Answers of the log come before the wish to end: what was stored before a takeover may be acknowledged.
+    pub(super) fn take(&self) -> (Vec<(Ticket, AppendResult)>, Option<CloseReason>) {
+        let mut letters = self.letters.lock();
+        (std::mem::take(&mut letters.appended), letters.close.clone())
+    }
+
+    /// Whether somebody wants the session to end.
+    pub(super) fn is_close_asked(&self) -> bool {
+        self.letters.lock().close.is_some()
+    }
+}
+
+impl SessionControl for Mailbox {
+    fn close(&self, reason: CloseReason) {
+        self.letters.lock().close.get_or_insert(reason);
+        self.arrived.notify_one();
+    }
+}

@@ -1,0 +1,182 @@
+//! How a hub client becomes the one session of its identity (design rules 7, 8 and 12).
+//!
+//! The order is all: the older session's will, then the fence, both through the partition's queue; then the older session is told
+//! to end; and only when the fence has taken effect, and the identity is still what it was, does the client get its CONNACK. A
+//! disabling in between finds either this session in the table, or is found by the second look.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tracing::{debug, info};
+use unicity_hub::{
+    AppendError, CloseReason, Entry, HubClaim, HubGrant, Inserted, Message, SessionControl, SessionEpoch, SessionStamp,
+    authenticate, partition_of,
+};
+use unicity_identity::Refusal;
+use unicity_provisioning::{Actor, Command, Request};
+
+use super::Shared;
+use super::mailbox::Mailbox;
+use super::place::{Place, nobody_waits, submit};
+use crate::codec::Password;
+use crate::metrics::Guarantee;
+use crate::session::{HubConnect, HubOpened, WillMessage};
+
+/// A deadline further away than this is none.
+const DEADLINE_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// The older session: it is told to end when the fence is queued, and in any case, should this task be dropped before.
+struct Displaced {
+    control: Arc<dyn SessionControl>,
+    by: SessionEpoch,
+}
+
+impl Drop for Displaced {
+    fn drop(&mut self) {
+        self.control.close(CloseReason::TakenOver { by: self.by });
+    }
+}
+
+fn unavailable(why: impl Into<String>) -> Refusal {
+    Refusal::Unavailable { why: why.into() }
+}
+
+fn check(shared: &Shared, connect: &HubConnect) -> Result<HubGrant, Refusal> {
+    let provisioning = &shared.parts.provisioning;
+    let settings = provisioning.settings();
+    let claim = HubClaim {
+        host: &connect.host,
+        device_id: &connect.device_id,
+        module_id: connect.module_id.as_deref(),
+        token: connect.token.as_ref().map(Password::expose),
+    };
+    let now = shared.parts.environment.now();
+    let devices = shared.parts.devices.as_ref();
+    authenticate(devices, provisioning.vault(), &settings.hubs, settings.token_skew_seconds, claim, now)
+}
+
+fn as_message(shared: &Shared, stamp: &Arc<SessionStamp>, will: WillMessage) -> Box<Message> {
+    Box::new(Message {
+        stamp: Arc::clone(stamp),
+        enqueued: shared.parts.environment.now(),
+        qos: will.qos,
+        dup: false,
+        will: true,
+        properties: will.properties,
+        system_properties: will.system_properties,
+        body: will.body,
+    })
+}
+
+/// Opens a hub session, or says why not.
+pub(super) async fn open(
+    shared: Arc<Shared>,
+    mut connect: HubConnect,
+    mailbox: Arc<Mailbox>,
+) -> Result<(HubOpened, Place), Refusal> {
+    let grant = check(&shared, &connect)?;
+    let client = grant.client.clone();
+    let partitions = shared.parts.log.partitions(&client.hub);
+    let partitions = partitions.ok_or_else(|| unavailable(format!("hub {} has no telemetry log", client.hub)))?;
+    let partition = partition_of(&client.device_id, partitions);
+    let epoch = shared.parts.epochs.next();
+    let stamp = Arc::new(SessionStamp {
+        client: client.clone(),
+        generation: grant.generation,
+        auth_method: grant.auth_method,
+        key_fingerprint: grant.key_fingerprint,
+        epoch,
+    });
+    let will = connect.will.take().map(|will| as_message(&shared, &stamp, will));
+    let control: Arc<dyn SessionControl> = Arc::<Mailbox>::clone(&mailbox);
+    let displaced = match shared.parts.sessions.insert(&client, epoch, control, will) {
+        Inserted::Superseded { by } => return Err(unavailable(format!("a newer session of this client has begun ({by})"))),
+        Inserted::First => None,
+        Inserted::TookOver(old) => Some(old),
+    };
+    let place = Place::new(Arc::clone(&shared), Arc::clone(&stamp), partition);
+    let displaced = match displaced {
+        None => None,
+        Some(old) => {
+            if old.epoch >= epoch {
+                shared.metrics.violated(Guarantee::U3);
+            }
+            shared.metrics.took_over();
+            info!(device.id = %client, epoch = %epoch, older = %old.epoch, "session takes over a live one");
+            let displaced = Displaced { control: old.control, by: epoch };
+            if let Some(mut will) = old.will {
+                will.enqueued = shared.parts.environment.now();
+                shared.metrics.will_submitted();
+                submit(&shared, &stamp, partition, Entry::Message(will), nobody_waits()).await;
+            }
+            Some(displaced)
+        }
+    };
+    let (done, opened) = oneshot::channel();
+    let entry = Entry::Open { client: client.clone(), epoch };
+    let done = Box::new(move |result| drop(done.send(result)));
+    submit(&shared, &stamp, partition, entry, done).await;
+    drop(displaced);
+    match opened.await {
+        Ok(Ok(_)) => {}
+        Ok(Err(AppendError::Fenced)) => return Err(unavailable("a newer session of this client has begun")),
+        Ok(Err(error)) => return Err(unavailable(error.to_string())),
+        Err(_) => return Err(unavailable("the telemetry log has ended")),
+    }
+    let again = check(&shared, &connect)?;
+    if again.generation != grant.generation || again.key_fingerprint != grant.key_fingerprint {
+        return Err(unavailable("the identity was made anew in the meantime"));
+    }
+    let (session_present, subscriptions) = session_state(&shared, &stamp, connect.clean_session).await?;
+    if mailbox.is_close_asked() {
+        return Err(unavailable("the session was ended before it began"));
+    }
+    let token_deadline = shared.settings.drop_on_token_expiry.then(|| token_deadline(&shared, &grant)).flatten();
+    debug!(device.id = %client, epoch = %epoch, api_version = connect.api_version,
+        client_type = connect.client_type.as_deref().unwrap_or_default(), session_present, "hub session opened");
+    let opened = HubOpened {
+        stamp,
+        durable: !connect.clean_session,
+        session_present,
+        subscriptions,
+        token_deadline,
+        entropy: shared.parts.environment.entropy(),
+    };
+    Ok((opened, place))
+}
+
+/// What the client kept from an earlier session. A clean one ends what there was; an ordinary CONNECT writes nothing.
+async fn session_state(
+    shared: &Shared,
+    stamp: &SessionStamp,
+    clean_session: bool,
+) -> Result<(bool, Vec<unicity_identity::Subscription>), Refusal> {
+    let registry = shared.parts.provisioning.registry();
+    let stored = registry.subscriptions(&stamp.client).map_err(|fault| unavailable(fault.to_string()))?;
+    match stored {
+        Some(subscriptions) if !clean_session => Ok((true, subscriptions)),
+        Some(_) => {
+            let command = Command::SetSubscriptions { client: stamp.client.clone(), subscriptions: None };
+            save(shared, command).await.map_err(unavailable)?;
+            Ok((false, Vec::new()))
+        }
+        None => Ok((false, Vec::new())),
+    }
+}
+
+/// Writes to the registry in the device's name; the error is in words.
+pub(super) async fn save(shared: &Shared, command: Command) -> Result<(), String> {
+    let environment = &shared.parts.environment;
+    let request =
+        Request { command, actor: Actor::Device, now: environment.now(), entropy: environment.entropy() };
+    shared.parts.provisioning.registry().submit(request).await.map(drop).map_err(|error| error.to_string())
+}
+
+fn token_deadline(shared: &Shared, grant: &HubGrant) -> Option<Instant> {
+    let skew_seconds = shared.parts.provisioning.settings().token_skew_seconds;
+    let end_ms = grant.token_expiry_seconds.saturating_add(skew_seconds).saturating_mul(1000);
+    let now = shared.moment();
+    let left = Duration::from_millis(end_ms.saturating_sub(now.wall.0));
+    (left < DEADLINE_MAX).then(|| now.at + left)
+}

@@ -1,0 +1,320 @@
+//! The index: a redb database behind the journal. It holds the state up to one journal offset, which is written in the
+//! same transaction as the records.
+//!
+//! Readers share one open view of the newest commit ([`Snapshot`]): opening a view and its tables costs more than a
+//! look-up does. It is replaced after each commit, so that at most one generation of old pages is kept for it.
+//!
+//! After a failed write redb refuses everything, reads too. [`Index::reopen`] then opens the file anew.
+
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use redb::{Database, ReadOnlyTable, TableDefinition, WriteTransaction};
+use unicity_provisioning::Fault;
+
+use super::backend::VfsBackend;
+use super::options::OpenError;
+use super::overlay::Layer;
+use super::tables::{FORMAT, Table};
+use crate::vfs::{Vfs, fail_point};
+
+const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("meta");
+const META_FORMAT: &str = "format";
+const META_POSITION: &str = "journal_position";
+const META_LEAVES: &str = "leaves";
+const META_BOOT: &str = "boot";
+/// Before the names of blobs, so that none can be taken for one of the above.
+const BLOB_PREFIX: &str = "blob/";
+
+/// A view of one commit, shared by all readers.
+pub(super) struct Snapshot {
+    tables: [ReadOnlyTable<&'static [u8], &'static [u8]>; Table::COUNT],
+    meta: ReadOnlyTable<&'static str, &'static [u8]>,
+}
+
+/// Where the index stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Position {
+    /// The offset of the first journal record that is not in the index.
+    pub(super) journal: u64,
+    /// Leaves that were in the leaf log, synced, when the position was written.
+    pub(super) leaves: u64,
+}
+
+/// The database and its newest view.
+pub(super) struct Index {
+    path: PathBuf,
+    vfs: Arc<dyn Vfs>,
+    cache_bytes: usize,
+    /// Locked for the whole of a write. `None` while it could not be opened anew after a failure.
+    database: Mutex<Option<Database>>,
+    snapshot: RwLock<Arc<Snapshot>>,
+}
+
+impl Index {
+    /// Opens the index, or makes it. After a crash this reads the allocator's state, not the records.
+    pub(super) fn open(vfs: Arc<dyn Vfs>, path: &Path, cache_bytes: usize) -> Result<Self, OpenError> {
+        let wrap = |doing, error: redb::Error| OpenError::Index { doing, path: path.to_owned(), source: Box::new(error) };
+        let database = open_database(&*vfs, path, cache_bytes).map_err(|error| wrap("open", error))?;
+        prepare(&database, path)?;
+        let snapshot = Snapshot::take(&database).map_err(|error| wrap("read", error))?;
+        Ok(Self {
+            path: path.to_owned(),
+            vfs,
+            cache_bytes,
+            database: Mutex::new(Some(database)),
+            snapshot: RwLock::new(Arc::new(snapshot)),
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The newest view.
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.read())
+    }
+
+    /// Reads from the newest view; once more if that view died with a database that was opened anew meanwhile.
+    pub(super) fn read<R>(&self, read: impl Fn(&Snapshot) -> Result<R, redb::Error>) -> Result<R, Fault> {
+        let first = self.snapshot();
+        let result = read(&first).or_else(|error| {
+            let second = self.snapshot();
+            if Arc::ptr_eq(&first, &second) { Err(error) } else { read(&second) }
+        });
+        result.map_err(|error| self.fault(&error))
+    }
+
+    pub(super) fn fault(&self, error: &redb::Error) -> Fault {
+        Fault(format!("{}: {error}", self.path.display()))
+    }
+
+    /// Applies a layer in one transaction, its records in the order of their keys, with the position that is reached.
+    /// Readers see it when this returns.
+    ///
+    /// One transaction, not several: a layer is bounded, and half a layer would be of no use to a restart, which replays
+    /// from the position anyway.
+    pub(super) fn apply(&self, layer: &Layer, leaves: u64) -> Result<(), redb::Error> {
+        let position = Position { journal: layer.end(), leaves };
+        self.write(|transaction| {
+            for table in Table::ALL {
+                let sorted = layer.sorted(table);
+                let mut records = sorted.range((Bound::Unbounded, Bound::Unbounded)).peekable();
+                if records.peek().is_none() {
+                    continue;
+                }
+                let mut open = transaction.open_table(table.definition())?;
+                for (key, value) in records {
+                    match value {
+                        Some(value) => drop(open.insert(key, value)?),
+                        None => drop(open.remove(key)?),
+                    }
+                }
+            }
+            put_position(transaction, position)?;
+            fail_point("checkpoint.before_commit");
+            Ok(())
+        })
+    }
+
+    /// Raises the boot number, durably, and tells it.
+    pub(super) fn next_boot(&self) -> Result<u32, redb::Error> {
+        let boot = self.snapshot().boot()?.saturating_add(1);
+        self.set_boot(boot)?;
+        Ok(boot)
+    }
+
+    pub(super) fn set_boot(&self, boot: u32) -> Result<(), redb::Error> {
+        self.write(|transaction| put_meta(transaction, META_BOOT, &boot.to_le_bytes()))
+    }
+
+    /// Stores a blob, durably.
+    pub(super) fn put_blob(&self, name: &str, bytes: &[u8]) -> Result<(), redb::Error> {
+        self.write(|transaction| put_meta(transaction, &format!("{BLOB_PREFIX}{name}"), bytes))
+    }
+
+    /// One durable transaction, and a new view for readers. Every commit asks for quick repair, or the next start after a
+    /// crash would walk the whole file (design rule 1).
+    pub(super) fn write(
+        &self,
+        change: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), redb::Error> {
+        let database = self.database.lock();
+        let database = database.as_ref().ok_or(redb::Error::PreviousIo)?;
+        let mut transaction = database.begin_write()?;
+        transaction.set_quick_repair(true);
+        change(&transaction)?;
+        transaction.commit()?;
+        let snapshot = Snapshot::take(database)?;
+        let old = std::mem::replace(&mut *self.snapshot.write(), Arc::new(snapshot));
+        drop(old);
+        Ok(())
+    }
+
+    /// Opens the file anew after a failure. Readers wait meanwhile.
+    pub(super) fn reopen(&self) -> Result<(), redb::Error> {
+        let mut database = self.database.lock();
+        let mut snapshot = self.snapshot.write();
+        *database = None;
+        let opened = open_database(&*self.vfs, &self.path, self.cache_bytes)?;
+        *snapshot = Arc::new(Snapshot::take(&opened)?);
+        *database = Some(opened);
+        Ok(())
+    }
+}
+
+/// Whether redb failed since the disk is full.
+pub(super) fn is_full(error: &redb::Error) -> bool {
+    matches!(error, redb::Error::Io(error)
+        if matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded))
+}
+
+fn open_database(vfs: &dyn Vfs, path: &Path, cache_bytes: usize) -> Result<Database, redb::Error> {
+    let backend = VfsBackend::open(vfs, path).map_err(redb::Error::Io)?;
+    Ok(redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(backend)?)
+}
+
+/// Checks the format of what is there, or makes the tables.
+fn prepare(database: &Database, path: &Path) -> Result<(), OpenError> {
+    let wrap = |error| OpenError::Index { doing: "prepare", path: path.to_owned(), source: Box::new(error) };
+    let found = stored_format(database).map_err(wrap)?;
+    match found {
+        None => make_tables(database).map_err(wrap),
+        Some(found) if found == u32::from(FORMAT) => Ok(()),
+        Some(found) if found > u32::from(FORMAT) => {
+            Err(OpenError::NewerVersion { file: path.to_owned(), found, supported: u32::from(FORMAT) })
+        }
+        Some(found) => {
+            Err(OpenError::Damage { file: path.to_owned(), reason: format!("its format is {found}, which never was") })
+        }
+    }
+}
+
+fn stored_format(database: &Database) -> Result<Option<u32>, redb::Error> {
+    use redb::ReadableDatabase as _;
+    let transaction = database.begin_read()?;
+    let meta = match transaction.open_table(META) {
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+        other => other?,
+    };
+    let stored = meta.get(META_FORMAT)?;
+    Ok(stored.map(|bytes| u32_of(bytes.value())))
+}
+
+fn make_tables(database: &Database) -> Result<(), redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    for table in Table::ALL {
+        transaction.open_table(table.definition())?;
+    }
+    put_meta(&transaction, META_FORMAT, &u32::from(FORMAT).to_le_bytes())?;
+    put_position(&transaction, Position::default())?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn put_position(transaction: &WriteTransaction, position: Position) -> Result<(), redb::Error> {
+    put_meta(transaction, META_POSITION, &position.journal.to_le_bytes())?;
+    put_meta(transaction, META_LEAVES, &position.leaves.to_le_bytes())
+}
+
+fn put_meta(transaction: &WriteTransaction, name: &str, bytes: &[u8]) -> Result<(), redb::Error> {
+    transaction.open_table(META)?.insert(name, bytes)?;
+    Ok(())
+}
+
+/// Numbers of a wrong length read as 0, which no later check takes for a valid state.
+fn u32_of(bytes: &[u8]) -> u32 {
+    bytes.try_into().map_or(0, u32::from_le_bytes)
+}
+
+fn u64_of(bytes: &[u8]) -> u64 {
+    bytes.try_into().map_or(0, u64::from_le_bytes)
+}
+
+impl Snapshot {
+    fn take(database: &Database) -> Result<Self, redb::Error> {
+        use redb::ReadableDatabase as _;
+        let transaction = database.begin_read()?;
+        let open = |table: Table| transaction.open_table(table.definition());
+        Ok(Self {
+            tables: [
+                open(Table::Individuals)?,
+                open(Table::Groups)?,
+                open(Table::Registrations)?,
+                open(Table::Devices)?,
+                open(Table::Keys)?,
+                open(Table::Subscriptions)?,
+            ],
+            meta: transaction.open_table(META)?,
+        })
+    }
+
+    /// Lets `decode` look at a value.
+    pub(super) fn get<R>(
+        &self,
+        table: Table,
+        key: &[u8],
+        decode: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>, redb::Error> {
+        Ok(self.tables[table as usize].get(key)?.map(|value| decode(value.value())))
+    }
+
+    /// A table, for listings and copies.
+    pub(super) fn table(&self, table: Table) -> &ReadOnlyTable<&'static [u8], &'static [u8]> {
+        &self.tables[table as usize]
+    }
+
+    pub(super) fn position(&self) -> Result<Position, redb::Error> {
+        Ok(Position { journal: self.number(META_POSITION)?, leaves: self.number(META_LEAVES)? })
+    }
+
+    pub(super) fn boot(&self) -> Result<u32, redb::Error> {
+        Ok(self.meta.get(META_BOOT)?.map_or(0, |bytes| u32_of(bytes.value())))
+    }
+
+    pub(super) fn blob(&self, name: &str) -> Result<Option<Vec<u8>>, redb::Error> {
+        let found = self.meta.get(format!("{BLOB_PREFIX}{name}").as_str())?;
+        Ok(found.map(|bytes| bytes.value().to_vec()))
+    }
+
+    fn number(&self, name: &str) -> Result<u64, redb::Error> {
+        Ok(self.meta.get(name)?.map_or(0, |bytes| u64_of(bytes.value())))
+    }
+
+    /// Copies everything into a database that has no records yet.
+    pub(super) fn copy_into(&self, target: &Index) -> Result<(), redb::Error> {
+        use redb::ReadableTable as _;
+        for table in Table::ALL {
+            let mut records = self.tables[table as usize].iter()?;
+            loop {
+                let mut copied = 0;
+                target.write(|transaction| {
+                    let mut open = transaction.open_table(table.definition())?;
+                    for record in records.by_ref().take(COPY_CHUNK) {
+                        let (key, value) = record?;
+                        open.insert(key.value(), value.value())?;
+                        copied += 1;
+                    }
+                    Ok(())
+                })?;
+                if copied < COPY_CHUNK {
+                    break;
+                }
+            }
+        }
+        target.write(|transaction| {
+            for entry in self.meta.iter()? {
+                let (name, bytes) = entry?;
+                put_meta(transaction, name.value(), bytes.value())?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Records of one transaction of a copy: enough to be cheap, few enough to need little memory.
+const COPY_CHUNK: usize = 100_000;

@@ -1,0 +1,90 @@
+//! Opening a registry: the index, the journal's tail replayed into the overlay, the leaf log, the threads.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::index::Index;
+use super::leaves::LeafLog;
+use super::options::{OpenError, RegistryOptions};
+use super::overlay::Layer;
+use super::record;
+use crate::log::{LogConfig, LogKind, LogReader, SegmentLog};
+use crate::vfs::Vfs;
+
+pub(super) const INDEX_FILE: &str = "registry.redb";
+pub(super) const JOURNAL_DIR: &str = "journal";
+pub(super) const LEAVES_DIR: &str = "audit/leaves";
+
+/// Journal bytes read at once.
+const CHUNK_BYTES: usize = 1024 * 1024;
+
+/// What was found on disk.
+pub(super) struct Recovered {
+    pub(super) index: Index,
+    pub(super) journal: SegmentLog,
+    pub(super) leaves: LeafLog,
+    /// What the journal has beyond the index.
+    pub(super) tail: Layer,
+    pub(super) boot: u32,
+}
+
+/// Opens everything, and raises the boot number last: a start that is refused changes nothing.
+pub(super) fn recover(options: &RegistryOptions, vfs: &Arc<dyn Vfs>) -> Result<Recovered, OpenError> {
+    let dir = &options.dir;
+    let index = Index::open(Arc::clone(vfs), &dir.join(INDEX_FILE), options.cache_bytes)?;
+    let wrap = |doing, error: redb::Error| OpenError::Index {
+        doing,
+        path: index.path().to_owned(),
+        source: Box::new(error),
+    };
+    let position = index.snapshot().position().map_err(|error| wrap("read", error))?;
+    let config = LogConfig {
+        segment_bytes_max: options.journal_segment_bytes,
+        synced_at_least: position.journal,
+        ..LogConfig::default()
+    };
+    let journal_dir = dir.join(JOURNAL_DIR);
+    let journal = SegmentLog::open(Arc::clone(vfs), &journal_dir, LogKind::Journal, config)?;
+    if journal.earliest() > position.journal {
+        return Err(OpenError::Damage {
+            file: journal_dir,
+            reason: format!(
+                "the journal begins with record {}, but {} ends before record {}: the index is older than the journal, or missing",
+                journal.earliest(),
+                index.path().display(),
+                position.journal
+            ),
+        });
+    }
+    let tail = replay(&journal.reader(), &journal_dir, position.journal)?;
+    let leaves = LeafLog::open(Arc::clone(vfs), &dir.join(LEAVES_DIR), position.leaves, position.journal)?;
+    let boot = index.next_boot().map_err(|error| wrap("write", error))?;
+    Ok(Recovered { index, journal, leaves, tail, boot })
+}
+
+/// Everything from `from` on. Records are puts and deletes, so that applying one twice is applying it once.
+fn replay(journal: &LogReader, dir: &Path, from: u64) -> Result<Layer, OpenError> {
+    let mut layer = Layer::default();
+    layer.set_end(from);
+    loop {
+        let records = journal.read_from(layer.end(), CHUNK_BYTES)?;
+        if records.is_empty() {
+            return Ok(layer);
+        }
+        for read in records {
+            let ops = record::ops(&read.payload).map_err(|error| match error {
+                record::RecordError::Newer(found) => OpenError::NewerVersion {
+                    file: dir.to_owned(),
+                    found: u32::from(found),
+                    supported: u32::from(super::tables::FORMAT),
+                },
+                record::RecordError::Malformed => OpenError::Damage {
+                    file: dir.to_owned(),
+                    reason: format!("record {}: {error}", read.offset),
+                },
+            })?;
+            ops.into_iter().for_each(|op| layer.apply(op));
+            layer.set_end(read.offset + 1);
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! The registry as everyone else sees it.
+
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use futures_channel::oneshot;
+use parking_lot::Mutex;
+use unicity_hub::DeviceDirectory;
+use unicity_identity::error::KeyOwner;
+use unicity_identity::{
+    ClientIdentity, DeviceId, DeviceIdentity, EnrollmentGroup, EnrollmentGroupId, HubName, IndividualEnrollment,
+    KeyFingerprint, Registration, RegistrationId, Subscription,
+};
+use unicity_provisioning::{
+    Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request,
+};
+
+use super::checkpoint::Checkpointer;
+use super::core::Core;
+use super::leaves::LeafLog;
+use super::listing;
+use super::metrics;
+use super::options::{OpenError, RegistryOptions};
+use super::recover::{Recovered, recover};
+use super::tables::{Table, device_bounds, device_key};
+use super::writer::{Queued, Writer};
+use crate::chain::in_full;
+use crate::log::{GroupConfig, GroupHandle, GroupWriter, LogReader};
+use crate::metrics::MetricFamily;
+use crate::vfs::Vfs;
+
+/// Bytes of a request for the bound of the queue: a large registration, roughly.
+const REQUEST_BYTES: usize = 1024;
+
+/// The durable registry. Dropped, it closes as [`RegistryStore::close`] does.
+pub struct RegistryStore {
+    pub(super) core: Arc<Core>,
+    writer: GroupHandle<Queued>,
+    threads: Mutex<Option<Threads>>,
+    pub(super) leaves: LogReader,
+    boot: u32,
+    closing: AtomicBool,
+    /// The newest request's time: the clock of the journal's batches.
+    clock: Arc<AtomicU64>,
+}
+
+struct Threads {
+    writer: GroupWriter<Queued>,
+    checkpointer: JoinHandle<LeafLog>,
+}
+
+/// Something that is done to the store as a whole did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct StoreError(pub(crate) String);
+
+impl RegistryStore {
+    /// Opens the registry in `options.dir`, making it when there is none: replays what the journal has beyond the index,
+    /// raises the boot number durably, and starts the writer and the checkpointer.
+    ///
+    /// # Errors
+    /// [`OpenError`]: the file and what is wrong with it.
+    pub fn open(options: RegistryOptions, vfs: Arc<dyn Vfs>) -> Result<Arc<Self>, OpenError> {
+        let Recovered { index, journal, leaves, mut tail, boot } = recover(&options, &vfs)?;
+        let config = GroupConfig {
+            name: "registry".to_owned(),
+            queue_items_max: options.queue_max,
+            queue_bytes_max: options.queue_max.saturating_mul(REQUEST_BYTES),
+            batch_items_max: options.batch_max,
+            ..GroupConfig::default()
+        };
+        let core = Arc::new(Core::new(options, vfs, index));
+        core.overlay.merge(&mut tail);
+        let clock = Arc::new(AtomicU64::new(0));
+        let ticking = Arc::clone(&clock);
+        let journal_reader = journal.reader();
+        let leaves_reader = leaves.reader();
+        let rules = Writer::new(Arc::clone(&core));
+        let writer = GroupWriter::spawn(journal, &config, move || ticking.load(Ordering::Relaxed), rules)?;
+        let checkpointer = Checkpointer {
+            core: Arc::clone(&core),
+            leaves,
+            journal: journal_reader,
+            writer: writer.handle(),
+        };
+        let checkpointer = std::thread::Builder::new()
+            .name("checkpoint".to_owned())
+            .spawn(move || checkpointer.run())
+            .map_err(OpenError::Thread)?;
+        Ok(Arc::new(Self {
+            core,
+            writer: writer.handle(),
+            threads: Mutex::new(Some(Threads { writer, checkpointer })),
+            leaves: leaves_reader,
+            boot,
+            closing: AtomicBool::new(false),
+            clock,
+        }))
+    }
+
+    /// This start's number, above those of all starts before, and synced.
+    #[must_use]
+    pub fn boot_number(&self) -> u32 {
+        self.boot
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.core.options.dir
+    }
+
+    /// A blob that was stored under `name`.
+    ///
+    /// # Errors
+    /// [`Fault`] if the index could not be read.
+    pub fn meta_get(&self, name: &str) -> Result<Option<Vec<u8>>, Fault> {
+        self.core.index.read(|snapshot| snapshot.blob(name))
+    }
+
+    /// Stores a blob under `name`; durable when this returns. Waits for a checkpoint that is under way.
+    ///
+    /// # Errors
+    /// [`Fault`] if the index could not be written; the registry takes no writes then.
+    pub fn meta_put(&self, name: &str, bytes: &[u8]) -> Result<(), Fault> {
+        self.core.index.put_blob(name, bytes).map_err(|error| {
+            let fault = self.core.index.fault(&error);
+            self.core.poison(&fault.0);
+            fault
+        })
+    }
+
+    /// Brings all that is synced by now into the index. Blocks meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError`] with the reason: a full disk, or a failure after which no write is taken.
+    pub fn checkpoint(&self) -> Result<(), StoreError> {
+        self.core.room.ask().map_err(StoreError)
+    }
+
+    /// Checkpoints done since the start.
+    #[must_use]
+    pub fn checkpoints(&self) -> u64 {
+        self.core.metrics.checkpoints()
+    }
+
+    /// Whether no write is taken until a restart.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.core.poisoned().is_some()
+    }
+
+    /// All metrics at this moment.
+    #[must_use]
+    pub fn metrics(&self) -> Vec<MetricFamily> {
+        let now = metrics::Now {
+            overlay: self.core.overlay.entries(),
+            journal_bytes: self.journal().segments().iter().map(|segment| segment.synced_bytes).sum(),
+            poisoned: self.is_poisoned(),
+        };
+        metrics::families(&self.core.metrics, self.writer.metrics(), &now)
+    }
+
+    /// Takes nothing more, finishes what is queued, brings it into the index, and ends the journal. Blocks meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError`] if something of that failed: what was answered is durable all the same.
+    pub fn close(&self) -> Result<(), StoreError> {
+        self.closing.store(true, Ordering::Release);
+        let Some(threads) = self.threads.lock().take() else { return Ok(()) };
+        let checkpointed = self.core.room.ask();
+        if let Ok(position) = self.core.index.snapshot().position() {
+            // What is in the index and in the leaf log need not be read by the next start.
+            let _ = self.writer.with_log(move |log| {
+                if let Err(error) = log.roll().and_then(|()| log.drop_before(position.journal)) {
+                    tracing::debug!(%error, "journal not recycled at the stop");
+                }
+            });
+        }
+        let written = threads.writer.shutdown().map_err(|error| in_full(&error));
+        self.core.room.stop();
+        let leaves = match threads.checkpointer.join() {
+            Ok(leaves) => leaves.close().map_err(|error| in_full(&error)),
+            Err(_) => Err("the checkpointer panicked".to_owned()),
+        };
+        checkpointed.and(written).and(leaves).map_err(StoreError)
+    }
+
+    pub(super) fn journal(&self) -> &LogReader {
+        self.writer.reader()
+    }
+}
+
+impl Drop for RegistryStore {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::warn!(%error, "registry not closed cleanly");
+        }
+    }
+}
+
+impl RegistryView for RegistryStore {
+    fn individual(&self, id: &RegistrationId) -> Result<Option<IndividualEnrollment>, Fault> {
+        self.core.view().individual(id)
+    }
+
+    fn group(&self, id: &EnrollmentGroupId) -> Result<Option<EnrollmentGroup>, Fault> {
+        self.core.view().group(id)
+    }
+
+    fn groups(&self) -> Result<Vec<EnrollmentGroup>, Fault> {
+        self.core.view().groups()
+    }
+
+    fn registration(&self, id: &RegistrationId) -> Result<Option<Registration>, Fault> {
+        self.core.view().registration(id)
+    }
+
+    fn device(&self, hub: &HubName, id: &DeviceId) -> Result<Option<DeviceIdentity>, Fault> {
+        self.core.view().device(hub, id)
+    }
+
+    fn key_owner(&self, key: &KeyFingerprint) -> Result<Option<KeyOwner>, Fault> {
+        self.core.view().key_owner(key)
+    }
+
+    fn subscriptions(&self, client: &ClientIdentity) -> Result<Option<Vec<Subscription>>, Fault> {
+        self.core.view().subscriptions(client)
+    }
+}
+
+impl DeviceDirectory for RegistryStore {
+    fn device(&self, hub: &HubName, id: &DeviceId) -> Result<Option<DeviceIdentity>, String> {
+        self.core.view().device(hub, id).map_err(|fault| fault.to_string())
+    }
+}
+
+impl Registry for RegistryStore {
+    fn submit(&self, request: Request) -> Pending<Result<Outcome, RegistryError>> {
+        if self.closing.load(Ordering::Acquire) {
+            return Box::pin(std::future::ready(Err(RegistryError::Stopping)));
+        }
+        self.clock.store(request.now.0, Ordering::Relaxed);
+        let (reply, answer) = oneshot::channel();
+        let push = self.writer.push(Queued { request: Some(request), reply }, REQUEST_BYTES);
+        Box::pin(async move {
+            push.await.map_err(|_| RegistryError::Stopping)?;
+            answer.await.unwrap_or(Err(RegistryError::Stopping))
+        })
+    }
+
+    fn list_individuals(
+        &self,
+        after: Option<&RegistrationId>,
+        limit: usize,
+    ) -> Result<Page<IndividualEnrollment>, Fault> {
+        let start = after_key(after.map(|id| id.as_str().as_bytes()));
+        listing::page(&self.core.view(), Table::Individuals, (start, Bound::Unbounded), limit)
+    }
+
+    fn list_groups(&self, after: Option<&EnrollmentGroupId>, limit: usize) -> Result<Page<EnrollmentGroup>, Fault> {
+        let start = after_key(after.map(|id| id.as_str().as_bytes()));
+        listing::page(&self.core.view(), Table::Groups, (start, Bound::Unbounded), limit)
+    }
+
+    fn list_registrations(&self, after: Option<&RegistrationId>, limit: usize) -> Result<Page<Registration>, Fault> {
+        let start = after_key(after.map(|id| id.as_str().as_bytes()));
+        listing::page(&self.core.view(), Table::Registrations, (start, Bound::Unbounded), limit)
+    }
+
+    fn list_devices(
+        &self,
+        hub: &HubName,
+        after: Option<&DeviceId>,
+        limit: usize,
+    ) -> Result<Page<DeviceIdentity>, Fault> {
+        let (first, end) = device_bounds(hub);
+        let after = after.map(|id| device_key(hub, id));
+        let start = after.as_deref().map_or(Bound::Excluded(first.as_slice()), Bound::Excluded);
+        listing::page(&self.core.view(), Table::Devices, (start, Bound::Excluded(end.as_slice())), limit)
+    }
+}
+
+fn after_key(after: Option<&[u8]>) -> Bound<&[u8]> {
+    after.map_or(Bound::Unbounded, Bound::Excluded)
+}

@@ -1,0 +1,112 @@
+//! The one writer: decides, appends, and shows what is synced. Its thread is the journal's group writer; what queues up
+//! while a sync runs goes into the next one.
+
+use std::sync::Arc;
+
+use futures_channel::oneshot;
+use unicity_identity::Refusal;
+use unicity_provisioning::{Outcome, RegistryError, Request, decide};
+
+use super::core::Core;
+use super::overlay::Layer;
+use super::record;
+use super::tables::to_op;
+use super::view::View;
+use crate::chain::in_full;
+use crate::log::{AppendError, BatchBuffer, GroupRules, LogError};
+
+/// A request that waits for the writer.
+pub(super) struct Queued {
+    /// `None` once it was decided.
+    pub(super) request: Option<Request>,
+    pub(super) reply: oneshot::Sender<Result<Outcome, RegistryError>>,
+}
+
+/// The rules of the journal's group writer.
+pub(super) struct Writer {
+    core: Arc<Core>,
+    /// What was decided since the last sync: the next decision rests on it, nobody else sees it.
+    decided: Layer,
+    records: u64,
+    scratch: Vec<u8>,
+}
+
+impl Writer {
+    pub(super) fn new(core: Arc<Core>) -> Self {
+        Self { core, decided: Layer::default(), records: 0, scratch: Vec::new() }
+    }
+}
+
+impl GroupRules for Writer {
+    type Item = Queued;
+    type Done = Outcome;
+    type Refusal = RegistryError;
+
+    fn encode(&mut self, item: &mut Queued, _now_ms: u64, batch: &mut BatchBuffer) -> Result<Outcome, RegistryError> {
+        if let Some(poisoned) = self.core.poisoned() {
+            return Err(poisoned);
+        }
+        if self.records == 0 {
+            // Once a batch: what is decided comes on top of the bound, and a batch is small against it.
+            self.core.room.wait(&self.core)?;
+        }
+        let request = item.request.take().ok_or(RegistryError::Stopping)?;
+        let view = View { decided: Some(&self.decided), overlay: &self.core.overlay, index: &self.core.index };
+        let decision = decide(&view, &self.core.options.settings, request)?;
+        let ops: Vec<_> = decision.changes.iter().map(|change| to_op(change, &mut self.scratch)).collect();
+        let leaf = decision.leaf.map(|leaf| leaf.to_bytes());
+        batch.push_with(|bytes| record::encode(leaf.as_deref(), &ops, bytes)).map_err(too_long)?;
+        ops.into_iter().for_each(|op| self.decided.apply(op));
+        self.decided.set_end(batch.next_offset());
+        self.records += 1;
+        Ok(decision.outcome)
+    }
+
+    fn commit(&mut self) {
+        self.core.metrics.add_commit(std::mem::take(&mut self.records));
+        if !self.decided.is_empty() {
+            let (before, now) = self.core.overlay.merge(&mut self.decided);
+            let threshold = self.core.options.checkpoint_after;
+            if before < threshold && now >= threshold {
+                self.core.room.changed();
+            }
+        }
+    }
+
+    fn roll_back(&mut self) {
+        self.records = 0;
+        self.decided.clear();
+    }
+
+    fn complete(&mut self, item: Queued, result: Result<Outcome, AppendError<RegistryError>>) {
+        let answer = result.map_err(|error| match error {
+            AppendError::Refused(error) => {
+                self.core.metrics.add_refused();
+                error
+            }
+            AppendError::Log(error) => self.failed(&error),
+        });
+        // The caller may have gone; what was decided stays decided.
+        let _ = item.reply.send(answer);
+    }
+}
+
+impl Writer {
+    fn failed(&self, error: &LogError) -> RegistryError {
+        if let LogError::Full { path } = error {
+            return RegistryError::Full(path.display().to_string());
+        }
+        self.core.poison(&in_full(error));
+        self.core.poisoned().unwrap_or(RegistryError::Stopping)
+    }
+}
+
+/// One decision has more in it than a record may hold: free JSON, as a rule.
+fn too_long(error: LogError) -> RegistryError {
+    match error {
+        LogError::RecordTooLong { bytes, max } | LogError::BatchTooLong { bytes, max } => {
+            Refusal::TooLarge { what: "the record", length: bytes, max }.into()
+        }
+        other => RegistryError::Poisoned(other.to_string()),
+    }
+}

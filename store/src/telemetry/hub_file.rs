@@ -1,0 +1,70 @@
+//! `telemetry/<hub>/hub.json`: the number of partitions, which is fixed when a hub is made.
+
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use unicity_identity::HubName;
+
+use super::options::TelemetryOpenError;
+use crate::vfs::{OpenMode, Vfs};
+
+const FILE: &str = "hub.json";
+const TEMPORARY: &str = "hub.json.new";
+const FORMAT: u32 = 1;
+const PARTITIONS_MAX: u32 = 256;
+/// More is no file of ours.
+const BYTES_MAX: u64 = 4096;
+
+#[derive(Serialize, Deserialize)]
+struct HubFile {
+    format: u32,
+    partitions: u32,
+}
+
+/// Checks the configured number of partitions against the stored one, or stores it.
+pub(super) fn settle(vfs: &dyn Vfs, dir: &Path, hub: &HubName, configured: u32) -> Result<(), TelemetryOpenError> {
+    if !(1..=PARTITIONS_MAX).contains(&configured) {
+        return Err(TelemetryOpenError::BadPartitionCount { hub: hub.clone(), configured });
+    }
+    let path = dir.join(FILE);
+    let failed = |doing| {
+        let path = path.clone();
+        move |source: io::Error| TelemetryOpenError::Io { doing, path, source }
+    };
+    let file = match vfs.open(&path, OpenMode::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return write(vfs, dir, configured).map_err(failed("write"));
+        }
+        other => other.map_err(failed("open"))?,
+    };
+    let length = file.size().map_err(failed("read"))?.min(BYTES_MAX);
+    let mut bytes = vec![0; length as usize];
+    file.read_exact_at(&mut bytes, 0).map_err(failed("read"))?;
+    let stored: HubFile = serde_json::from_slice(&bytes)
+        .map_err(|error| TelemetryOpenError::Damage { file: path.clone(), reason: error.to_string() })?;
+    if stored.format > FORMAT {
+        return Err(TelemetryOpenError::NewerVersion { file: path, found: stored.format });
+    }
+    if stored.partitions != configured {
+        return Err(TelemetryOpenError::PartitionCount {
+            hub: hub.clone(),
+            stored: stored.partitions,
+            configured,
+            file: path,
+        });
+    }
+    Ok(())
+}
+
+/// By way of a second name: whole or not at all.
+fn write(vfs: &dyn Vfs, dir: &Path, partitions: u32) -> io::Result<()> {
+    vfs.create_dir_all(dir)?;
+    let bytes = serde_json::to_vec(&HubFile { format: FORMAT, partitions })?;
+    let temporary = dir.join(TEMPORARY);
+    let file = vfs.open(&temporary, OpenMode::Truncate)?;
+    file.write_all_at(&bytes, 0)?;
+    file.sync_data()?;
+    vfs.rename(&temporary, &dir.join(FILE))?;
+    vfs.sync_dir(dir)
+}

@@ -1,0 +1,323 @@
+//! `unicity enroll ...`: individual enrollments and groups, over the provisioning service's API.
+
+use clap::{Args, Subcommand};
+use hyper::Method;
+use serde_json::{Map, Value, json};
+use unicity_identity::sas::percent_encode;
+use unicity_identity::{EnrollmentGroupId, RegistrationId, SharedAccessKey};
+
+use super::{Global, output};
+use crate::client::{Audience, Client};
+use crate::error::{CommandError, Context as _, Outcome};
+
+const API: &str = "api-version=2021-10-01";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EnrollCommand {
+    /// Enrol one device.
+    Add(AddArgs),
+    /// Enrol all devices that share a group key.
+    AddGroup(AddGroupArgs),
+    /// List enrollments and groups.
+    List(ListArgs),
+    /// Show one enrollment or group.
+    Show(ShowArgs),
+    /// Let its devices register no more; connected devices stay connected.
+    Disable(WhichArgs),
+    /// Let its devices register again.
+    Enable(WhichArgs),
+    /// Delete an enrollment or group; hub devices stay.
+    Delete(WhichArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TermsArgs {
+    /// The key, base64 of 16 to 64 bytes.
+    #[arg(long, value_name = "B64", conflicts_with = "generate_key")]
+    symmetric_key: Option<String>,
+    /// A second key, for rotation; the first one if not given.
+    #[arg(long, value_name = "B64", requires = "symmetric_key")]
+    secondary_key: Option<String>,
+    /// Let the server make two keys.
+    #[arg(long)]
+    generate_key: bool,
+    /// A hub, by its host, that devices may be sent to; repeatable. One: that hub. None: all linked hubs.
+    #[arg(long = "hub", value_name = "HOST")]
+    hubs: Vec<String>,
+    /// Make it disabled.
+    #[arg(long)]
+    disabled: bool,
+    /// Free JSON that each device gets in its assigned answer.
+    #[arg(long, value_name = "JSON")]
+    payload: Option<String>,
+    /// The twin that a device begins with: {"tags":{},"properties":{"desired":{}}}.
+    #[arg(long, value_name = "JSON")]
+    initial_twin: Option<String>,
+    /// Replace it if it is there.
+    #[arg(long)]
+    replace: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddArgs {
+    /// The device's registration id: letters, digits and - . _ :
+    #[arg(long, value_name = "ID")]
+    registration_id: String,
+    /// Its device id at the hub; the registration id if not given.
+    #[arg(long, value_name = "ID")]
+    device_id: Option<String>,
+    #[command(flatten)]
+    terms: TermsArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddGroupArgs {
+    /// The group's id.
+    #[arg(long, value_name = "ID")]
+    group_id: String,
+    #[command(flatten)]
+    terms: TermsArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Groups only.
+    #[arg(long, conflicts_with = "individuals")]
+    groups: bool,
+    /// Individual enrollments only.
+    #[arg(long)]
+    individuals: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["id", "registration_id", "group_id"]))]
+pub(crate) struct WhichArgs {
+    /// A registration id.
+    id: Option<String>,
+    /// A registration id.
+    #[arg(long, value_name = "ID")]
+    registration_id: Option<String>,
+    /// A group's id.
+    #[arg(long, value_name = "ID")]
+    group_id: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    which: WhichArgs,
+    /// Show its keys, too.
+    #[arg(long)]
+    keys: bool,
+}
+
+/// An enrollment by kind and id; where it lives in the API.
+enum Which {
+    Individual(RegistrationId),
+    Group(EnrollmentGroupId),
+}
+
+impl Which {
+    fn parse(args: &WhichArgs) -> Outcome<Self> {
+        match (args.id.as_ref().or(args.registration_id.as_ref()), &args.group_id) {
+            (Some(id), _) => Ok(Self::Individual(id.parse().context("the registration id")?)),
+            (None, Some(id)) => Ok(Self::Group(id.parse().context("the group id")?)),
+            (None, None) => Err(CommandError::usage("name it with --registration-id or --group-id")),
+        }
+    }
+
+    fn path(&self) -> String {
+        match self {
+            Self::Individual(id) => format!("/enrollments/{}", percent_encode(id.as_str())),
+            Self::Group(id) => format!("/enrollmentGroups/{}", percent_encode(id.as_str())),
+        }
+    }
+
+    fn label(&self) -> String {
+        match self {
+            Self::Individual(id) => format!("enrollment {id}"),
+            Self::Group(id) => format!("enrollment group {id}"),
+        }
+    }
+}
+
+pub(crate) async fn run(global: &Global, command: EnrollCommand) -> Outcome {
+    match command {
+        EnrollCommand::Add(args) => {
+            let id: RegistrationId = args.registration_id.parse().context("--registration-id")?;
+            let mut body = terms(&args.terms)?;
+            body.insert("registrationId".into(), json!(id));
+            if let Some(device_id) = &args.device_id {
+                let device_id: unicity_identity::DeviceId = device_id.parse().context("--device-id")?;
+                body.insert("deviceId".into(), json!(device_id));
+            }
+            put(global, &Which::Individual(id), body, args.terms.replace).await
+        }
+        EnrollCommand::AddGroup(args) => {
+            let id: EnrollmentGroupId = args.group_id.parse().context("--group-id")?;
+            let mut body = terms(&args.terms)?;
+            body.insert("enrollmentGroupId".into(), json!(id));
+            put(global, &Which::Group(id), body, args.terms.replace).await
+        }
+        EnrollCommand::List(args) => list(global, &args).await,
+        EnrollCommand::Show(args) => show(global, &args).await,
+        EnrollCommand::Disable(args) => set_status(global, &args, "disabled").await,
+        EnrollCommand::Enable(args) => set_status(global, &args, "enabled").await,
+        EnrollCommand::Delete(args) => delete(global, &args).await,
+    }
+}
+
+fn parse_json(option: &str, text: &str) -> Outcome<Value> {
+    serde_json::from_str(text).map_err(|error| CommandError::usage(format!("{option} is no JSON: {error}")))
+}
+
+fn terms(args: &TermsArgs) -> Outcome<Map<String, Value>> {
+    let keys = match (&args.symmetric_key, args.generate_key) {
+        (Some(primary), _) => {
+            let secondary = args.secondary_key.as_ref().unwrap_or(primary);
+            for (option, key) in [("--symmetric-key", primary), ("--secondary-key", secondary)] {
+                SharedAccessKey::from_base64(key).context(option)?;
+            }
+            json!({"type": "symmetricKey", "symmetricKey": {"primaryKey": primary, "secondaryKey": secondary}})
+        }
+        (None, true) => json!({"type": "symmetricKey"}),
+        (None, false) => {
+            return Err(CommandError::usage("how do its devices prove themselves?")
+                .hint("give --symmetric-key B64, or --generate-key to let the server make the keys"));
+        }
+    };
+    let mut body = Map::new();
+    body.insert("attestation".into(), keys);
+    if !args.hubs.is_empty() {
+        body.insert("iotHubs".into(), json!(args.hubs));
+        let policy = if args.hubs.len() == 1 { "static" } else { "hashed" };
+        body.insert("allocationPolicy".into(), json!(policy));
+    }
+    if args.disabled {
+        body.insert("provisioningStatus".into(), json!("disabled"));
+    }
+    if let Some(text) = &args.payload {
+        body.insert("payload".into(), parse_json("--payload", text)?);
+    }
+    if let Some(text) = &args.initial_twin {
+        body.insert("initialTwin".into(), parse_json("--initial-twin", text)?);
+    }
+    Ok(body)
+}
+
+async fn put(global: &Global, which: &Which, body: Map<String, Value>, replace: bool) -> Outcome {
+    let client = Client::open(&global.target(), &Audience::Dps)?;
+    let headers: &[(&str, &str)] = if replace { &[("if-match", "*")] } else { &[] };
+    let path = format!("{}?{API}", which.path());
+    let body = Value::Object(body);
+    let stored = match client.call(Method::PUT, &path, headers, Some(&body)).await {
+        // `--replace` means "as it is now", whether or not there is one.
+        Err(_) if replace => client.call(Method::PUT, &path, &[], Some(&body)).await?.body,
+        other => other?.body,
+    };
+    let stored = with_keys(&client, which, stored).await?;
+    if global.json {
+        return output::json(&stored);
+    }
+    eprintln!("enrolled {}", which.label());
+    let key = |name: &str| output::cell(&stored, &format!("attestation.symmetricKey.{name}"));
+    output::table(
+        &["id", "status", "primary key", "secondary key"],
+        &[vec![id_of(&stored), output::cell(&stored, "provisioningStatus"), key("primaryKey"), key("secondaryKey")]],
+    )
+}
+
+fn id_of(record: &Value) -> String {
+    match record.get("registrationId") {
+        Some(_) => output::cell(record, "registrationId"),
+        None => output::cell(record, "enrollmentGroupId"),
+    }
+}
+
+async fn with_keys(client: &Client, which: &Which, mut stored: Value) -> Outcome<Value> {
+    let path = format!("{}/attestationmechanism?{API}", which.path());
+    let mechanism = client.call(Method::POST, &path, &[], None).await?.body;
+    stored["attestation"] = mechanism;
+    Ok(stored)
+}
+
+async fn list(global: &Global, args: &ListArgs) -> Outcome {
+    let client = Client::open(&global.target(), &Audience::Dps)?;
+    let mut rows = Vec::new();
+    for (kind, wanted) in [("enrollments", !args.groups), ("enrollmentGroups", !args.individuals)] {
+        if !wanted {
+            continue;
+        }
+        let mut continuation: Option<String> = None;
+        loop {
+            let mut headers = vec![("x-ms-max-item-count", "500")];
+            if let Some(token) = &continuation {
+                headers.push(("x-ms-continuation", token));
+            }
+            let query = json!({"query": format!("SELECT * FROM {kind}")});
+            let answer = client.call(Method::POST, &format!("/{kind}/query?{API}"), &headers, Some(&query)).await?;
+            for item in answer.body.as_array().into_iter().flatten() {
+                if global.json {
+                    output::json(item)?;
+                } else {
+                    rows.push(vec![
+                        if kind == "enrollments" { "individual".into() } else { "group".into() },
+                        id_of(item),
+                        output::cell(item, "provisioningStatus"),
+                        output::cell(item, "attestation.type"),
+                        output::cell(item, "deviceId"),
+                        output::cell(item, "createdDateTimeUtc"),
+                    ]);
+                }
+            }
+            continuation =
+                answer.headers.get("x-ms-continuation").and_then(|value| value.to_str().ok()).map(str::to_owned);
+            if continuation.is_none() {
+                break;
+            }
+        }
+    }
+    if global.json {
+        return Ok(());
+    }
+    output::table(&["kind", "id", "status", "attestation", "device id", "created"], &rows)
+}
+
+async fn show(global: &Global, args: &ShowArgs) -> Outcome {
+    let which = Which::parse(&args.which)?;
+    let client = Client::open(&global.target(), &Audience::Dps)?;
+    let mut stored = client.get(&format!("{}?{API}", which.path())).await?;
+    if args.keys {
+        stored = with_keys(&client, &which, stored).await?;
+    }
+    if global.json { output::json(&stored) } else { output::record(&stored) }
+}
+
+async fn set_status(global: &Global, args: &WhichArgs, status: &str) -> Outcome {
+    let which = Which::parse(args)?;
+    let client = Client::open(&global.target(), &Audience::Dps)?;
+    let path = format!("{}?{API}", which.path());
+    let mut stored = client.get(&path).await?;
+    let etag = stored.get("etag").and_then(Value::as_str).unwrap_or("*").to_owned();
+    stored["provisioningStatus"] = json!(status);
+    let changed = client.call(Method::PUT, &path, &[("if-match", &etag)], Some(&stored)).await?.body;
+    if global.json {
+        return output::json(&changed);
+    }
+    eprintln!("{} is {status}", which.label());
+    if status == "disabled" {
+        eprintln!("devices that are connected to a hub stay connected; `unicity device disable` cuts one off");
+    }
+    Ok(())
+}
+
+async fn delete(global: &Global, args: &WhichArgs) -> Outcome {
+    let which = Which::parse(args)?;
+    let client = Client::open(&global.target(), &Audience::Dps)?;
+    client.call(Method::DELETE, &format!("{}?{API}", which.path()), &[], None).await?;
+    if global.json {
+        return output::json(&json!({"deleted": which.label()}));
+    }
+    eprintln!("deleted {}", which.label());
+    Ok(())
+}

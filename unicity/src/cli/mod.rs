@@ -1,0 +1,160 @@
+//! The command line: parsing here, one file a subject for what each command does.
+//!
+//! Data goes to stdout, talk and errors to stderr. Exit codes: 0 done, 1 refused or failed, 2 usage.
+
+mod backup;
+mod device;
+mod doctor;
+mod enroll;
+mod init;
+mod keys;
+pub(crate) mod output;
+mod refusal;
+mod registration;
+pub(crate) mod tail;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::client::Target;
+use crate::error::{CommandError, Outcome};
+use crate::{demo, server};
+
+/// A self-hosted device provisioning service and IoT hub, wire-compatible with Azure DPS and Azure IoT Hub.
+#[derive(Debug, Parser)]
+#[command(name = "unicity", version, propagate_version = true, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// The server's data directory.
+    #[arg(long, global = true, value_name = "DIR", env = "UNICITY_DATA", default_value = "unicity-data")]
+    pub(crate) data: PathBuf,
+    /// A server elsewhere: HostName=..;SharedAccessKeyName=..;SharedAccessKey=.. (instead of --data).
+    #[arg(long, global = true, value_name = "CS", env = "UNICITY_CONNECTION_STRING", hide_env_values = true)]
+    pub(crate) connection_string: Option<String>,
+    /// The root certificate of that server; pki/ca.pem of the data directory if not given.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// One JSON object a line, for programs.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+impl Global {
+    pub(crate) fn target(&self) -> Target {
+        Target { data: self.data.clone(), connection_string: self.connection_string.clone(), ca: self.ca.clone() }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a data directory: CA, server certificate, service keys.
+    Init(init::InitArgs),
+    /// Run the server.
+    Serve(server::ServeArgs),
+    /// Show the main job in one process: devices boot, are provisioned and stream.
+    Demo(demo::DemoArgs),
+    /// Enrollments: devices and groups of devices that may register.
+    #[command(subcommand)]
+    Enroll(enroll::EnrollCommand),
+    /// Registrations: which device was assigned where.
+    #[command(subcommand)]
+    Registration(registration::RegistrationCommand),
+    /// Device identities of a hub.
+    #[command(subcommand)]
+    Device(device::DeviceCommand),
+    /// Read telemetry with its stamps.
+    Tail(tail::TailArgs),
+    /// Explain a refusal by its tracking id.
+    Why(refusal::WhyArgs),
+    /// Derive a device's key from its group's.
+    DeviceKey(keys::DeviceKeyArgs),
+    /// Make a SAS token.
+    Sas(keys::SasArgs),
+    /// Look for what is wrong with a server and its data directory.
+    Doctor(doctor::DoctorArgs),
+    /// Copy a running server's registry.
+    Backup(backup::BackupArgs),
+    /// Make a data directory from a backup.
+    Restore(backup::RestoreArgs),
+}
+
+/// Parses the command line, runs it, reports.
+pub(crate) fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(error.exit)
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Outcome {
+    let global = cli.global;
+    match cli.command {
+        Command::Init(args) => init::run(&global, &args),
+        Command::Serve(args) => runtime(true)?.block_on(server::run(&global, &args)),
+        Command::Demo(args) => runtime(true)?.block_on(demo::run(&global, &args)),
+        Command::Enroll(command) => runtime(false)?.block_on(enroll::run(&global, command)),
+        Command::Registration(command) => runtime(false)?.block_on(registration::run(&global, command)),
+        Command::Device(command) => runtime(false)?.block_on(device::run(&global, command)),
+        Command::Tail(args) => runtime(false)?.block_on(tail::run(&global, &args)),
+        Command::Why(args) => runtime(false)?.block_on(refusal::run(&global, &args)),
+        Command::DeviceKey(args) => keys::device_key(&global, &args),
+        Command::Sas(args) => keys::sas(&global, &args),
+        Command::Doctor(args) => runtime(false)?.block_on(doctor::run(&global, &args)),
+        Command::Backup(args) => runtime(false)?.block_on(backup::backup(&global, &args)),
+        Command::Restore(args) => backup::restore(&global, &args),
+    }
+}
+
+/// The one line by which `serve` says that it accepts.
+pub(crate) fn ready_line(text: &str) -> Outcome {
+    output::line(text)
+}
+
+fn runtime(server: bool) -> Outcome<tokio::runtime::Runtime> {
+    let mut builder =
+        if server { tokio::runtime::Builder::new_multi_thread() } else { tokio::runtime::Builder::new_current_thread() };
+    builder.enable_all().build().map_err(|error| CommandError::new(format!("cannot start the async runtime: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_anywhere() {
+        for line in [
+            ["unicity", "--json", "--data", "d", "tail", "--follow"],
+            ["unicity", "tail", "--follow", "--json", "--data", "d"],
+        ] {
+            let cli = Cli::try_parse_from(line).unwrap();
+            assert!(cli.global.json);
+            assert_eq!(cli.global.data, PathBuf::from("d"));
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The demo's verdict: what should be, what is, and the times of each stage.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use unicity_broker::MetricSample;
+use unicity_device_sim::FleetResult;
+
+use super::checks::{Probes, Stored};
+use crate::cli::{output, tail};
+use crate::error::Outcome;
+
+/// One line of the verdict.
+struct Check {
+    name: &'static str,
+    expected: String,
+    found: String,
+    passed: bool,
+}
+
+impl Check {
+    fn count(name: &'static str, expected: u64, found: u64) -> Self {
+        Self { name, expected: expected.to_string(), found: found.to_string(), passed: expected == found }
+    }
+
+    fn proof(name: &'static str, expected: &str, found: &Result<bool, String>) -> Self {
+        let (found, passed) = match found {
+            Ok(true) => (expected.to_owned(), true),
+            Ok(false) => ("not so".to_owned(), false),
+            Err(why) => (why.clone(), false),
+        };
+        Self { name, expected: expected.to_owned(), found, passed }
+    }
+}
+
+/// What the demo found.
+pub(super) struct Verdict {
+    checks: Vec<Check>,
+    stages: Vec<Value>,
+    summary: Value,
+    elapsed: Duration,
+    first_error: Option<String>,
+}
+
+impl Verdict {
+    pub(super) fn new(
+        devices: u32,
+        messages: u32,
+        result: &FleetResult,
+        probes: &Probes,
+        stored: &Stored,
+        metrics: &[MetricSample],
+        elapsed: Duration,
+    ) -> Self {
+        let (devices, messages) = (u64::from(devices), u64::from(devices) * u64::from(messages));
+        let summary = &result.summary;
+        let broken: f64 = metrics
+            .iter()
+            .filter(|metric| metric.name == "unicity_guarantee_violations_total")
+            .map(|metric| metric.value)
+            .sum();
+        let checks = vec![
+            Check::count("devices provisioned", devices, summary.provisioned),
+            Check::count("distinct identities assigned", devices, summary.distinct_identities),
+            Check::count("messages acknowledged", messages, summary.acknowledged),
+            Check::count("messages stored", summary.acknowledged, stored.messages),
+            Check::count("messages stored once", stored.messages, stored.distinct),
+            Check::count("identities in the log", devices, stored.identities),
+            Check::count("keys in the log", devices, stored.keys),
+            Check::count("messages under another's identity", 0, stored.misattributed),
+            Check::proof("another device's topic", "refused", &probes.foreign_topic_refused),
+            Check::proof("one identity connected twice", "older session fenced", &probes.older_session_fenced),
+            Check::count("probes stored", probes.acknowledged, stored.probes),
+            Check::count("older epochs behind newer ones", 0, stored.epochs_out_of_order),
+            Check {
+                name: "guarantees broken",
+                expected: "0".into(),
+                found: format!("{broken}"),
+                passed: broken == 0.0,
+            },
+        ];
+        let stages = summary
+            .stages
+            .iter()
+            .filter(|stage| stage.count > 0)
+            .map(|stage| {
+                json!({
+                    "stage": stage.stage, "count": stage.count, "p50_us": stage.p50_us, "p90_us": stage.p90_us,
+                    "p99_us": stage.p99_us, "max_us": stage.max_us,
+                })
+            })
+            .collect();
+        Self {
+            checks,
+            stages,
+            summary: serde_json::to_value(summary).unwrap_or_default(),
+            elapsed,
+            first_error: summary.errors.first().map(|error| error.first.clone()),
+        }
+    }
+
+    pub(super) fn passed(&self) -> bool {
+        self.checks.iter().all(|check| check.passed)
+    }
+
+    /// A few stored records, as `unicity tail` shows them.
+    pub(super) fn tell_sample(&self, stored: &Stored) {
+        for record in &stored.sample {
+            eprintln!("stored   {}", tail::for_people(record));
+        }
+    }
+
+    pub(super) fn print(&self, as_json: bool) -> Outcome {
+        if as_json {
+            let checks: Vec<_> = self
+                .checks
+                .iter()
+                .map(|check| {
+                    json!({"check": check.name, "expected": check.expected, "found": check.found, "passed": check.passed})
+                })
+                .collect();
+            return output::json(&json!({
+                "verdict": if self.passed() { "pass" } else { "fail" },
+                "checks": checks,
+                "stages": self.stages,
+                "fleet": self.summary,
+                "elapsed_ms": u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX),
+            }));
+        }
+        let milliseconds = |stage: &Value, name: &str| {
+            let micros = stage.get(name).and_then(Value::as_u64).unwrap_or(0);
+            format!("{}.{:01}", micros / 1000, micros % 1000 / 100)
+        };
+        let rows: Vec<Vec<String>> = self
+            .stages
+            .iter()
+            .map(|stage| {
+                let mut row = vec![output::cell(stage, "stage"), output::cell(stage, "count")];
+                row.extend(["p50_us", "p90_us", "p99_us", "max_us"].map(|name| milliseconds(stage, name)));
+                row
+            })
+            .collect();
+        output::line("")?;
+        output::table(&["stage", "count", "p50 ms", "p90 ms", "p99 ms", "max ms"], &rows)?;
+        output::line("")?;
+        let rows: Vec<Vec<String>> = self
+            .checks
+            .iter()
+            .map(|check| {
+                let mark = if check.passed { "ok" } else { "FAILED" };
+                vec![mark.into(), check.name.into(), check.expected.clone(), check.found.clone()]
+            })
+            .collect();
+        output::table(&["", "check", "expected", "found"], &rows)?;
+        if let Some(error) = &self.first_error {
+            output::line(&format!("\nfirst error of a device: {error}"))?;
+        }
+        let word = if self.passed() { "PASS" } else { "FAIL" };
+        output::line(&format!("\nverdict: {word} in {:.1} s", self.elapsed.as_secs_f64()))
+    }
+}

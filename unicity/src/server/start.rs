@@ -1,0 +1,358 @@
+//! Start and stop, in order: names and certificates, durable state, edges, ports; and back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use unicity_api::{Admin, Api, ApiParts, ApiSettings, BackupError, MetricsSource};
+use unicity_broker::{Broker, BrokerParts, BrokerSettings, FailureLimit};
+use unicity_hub::{EpochSource, Sessions, TelemetryLog};
+use unicity_identity::IdScope;
+use unicity_listener::{BindError, Drained, Listener, ListenerSettings, Tls, TlsFiles, Transport};
+use unicity_provisioning::{Provisioning, RefusalRing, Registry, Settings};
+use unicity_store::registry::RegistryStore;
+use unicity_store::telemetry::TelemetryStore;
+
+use super::names::Names;
+use super::{Plan, durable, names, policies};
+use crate::config::{Address, Config};
+use crate::datadir::{DataDir, Lock, RunInfo};
+use crate::error::{CommandError, Context as _, Outcome};
+use crate::instance::Instance;
+use crate::{clock, metrics, pki};
+
+/// Refusals whose evidence is kept for `unicity why`; about 0.5 KiB each.
+const REFUSALS_KEPT: usize = 16_384;
+
+/// How often partitions in which nothing arrives are looked over.
+const RETENTION_EVERY: Duration = Duration::from_secs(300);
+
+/// A running server.
+pub(crate) struct Running {
+    data: DataDir,
+    run: RunInfo,
+    id_scope: IdScope,
+    names: Names,
+    stop: CancellationToken,
+    stopping: Arc<AtomicBool>,
+    listeners: Vec<JoinHandle<Drained>>,
+    admin: JoinHandle<Drained>,
+    admin_stop: CancellationToken,
+    registry: Arc<RegistryStore>,
+    telemetry: Arc<TelemetryStore>,
+    broker: Broker,
+    _lock: Lock,
+}
+
+/// Starts everything. When this returns, the ports accept.
+pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
+    let Plan { data, config, mqtt, https, admin, hostnames, hub_host } = plan;
+    let now = clock::now();
+    let instance = Instance::open(&data)?;
+    let lock = data.lock()?;
+    let wide = !mqtt.socket.ip().is_loopback();
+    let names = names::resolve(&instance, &config, &hostnames, hub_host.as_deref(), Some(wide))?;
+    let tls_files = certificates(&data, &instance, &config, &names, now)?;
+    policies::write_connection_strings(&data, &instance, &names)?;
+
+    // Ports before state: a port that is taken must not cost a boot number.
+    let limits = &config.limits;
+    let listener_settings = |name: &'static str| ListenerSettings {
+        handshake_deadline: Duration::from_secs(*limits.handshake_timeout_seconds.get_ref()),
+        handshakes_max: size(*limits.handshakes_max.get_ref()),
+        unauthenticated_per_peer_max: size(*limits.unauthenticated_per_peer_max.get_ref()),
+        connections_max: size(*limits.connections_max.get_ref()),
+        ..ListenerSettings::named(name)
+    };
+    let identity = tls_files.load().map_err(|error| {
+        let remedy = error.remedy();
+        CommandError::new(format!("the server certificate cannot be used: {error}")).hint(remedy)
+    })?;
+    let tls = |alpn: &[&[u8]]| Tls::new(identity.clone(), alpn).context("TLS");
+    let mqtt_listener = bind(&mqtt, Transport::Tls(tls(&[b"mqtt", b"x-amzn-mqtt-ca"])?), listener_settings("mqtt"))?;
+    let https_listener = bind_https(https, Transport::Tls(tls(&[b"http/1.1"])?), || listener_settings("https"))?;
+    let admin_listener = bind(&admin, Transport::Plain, ListenerSettings::named("admin"))?;
+
+    let settings = Arc::new(Settings {
+        id_scope: instance.id_scope.clone(),
+        hubs: names.hubs.clone(),
+        mode: config.mode,
+        token_skew_seconds: *limits.token_skew_seconds.get_ref(),
+        payload_bytes_max: size(*limits.payload_bytes_max.get_ref()),
+    });
+    let service_policies = policies::all(&instance, &names)?;
+    let (registry, boot) = durable::open_registry(&data, &config, settings.clone())?;
+    let telemetry = durable::open_telemetry(&data, &config, &names)?;
+    let environment = clock::environment();
+    let sessions = Arc::new(Sessions::default());
+    let provisioning = Provisioning::new(
+        registry.clone() as Arc<dyn Registry>,
+        instance.vault.clone(),
+        settings,
+        Arc::new(RefusalRing::new(REFUSALS_KEPT)),
+    );
+    let broker = Broker::new(BrokerParts {
+        provisioning: provisioning.clone(),
+        log: telemetry.clone() as Arc<dyn TelemetryLog>,
+        sessions: sessions.clone(),
+        devices: registry.clone(),
+        epochs: Arc::new(EpochSource::new(boot)),
+        environment: environment.clone(),
+        settings: broker_settings(&config),
+    });
+    let api_settings = ApiSettings { host_names: names.certificate.clone(), ..ApiSettings::default() };
+    let api = Api::new(ApiParts {
+        provisioning,
+        sessions,
+        telemetry: telemetry.clone() as Arc<dyn TelemetryLog>,
+        environment,
+        policies: service_policies,
+        settings: api_settings.clone(),
+        backup: Some(backup_hook(&data, registry.clone())),
+        version: env!("CARGO_PKG_VERSION"),
+    });
+
+    let stopping = Arc::new(AtomicBool::new(false));
+    let sources = metric_sources(&mqtt_listener, &https_listener, &broker, &api, &registry, &telemetry);
+    let admin_service = {
+        let (stopping, registry, telemetry) = (stopping.clone(), registry.clone(), telemetry.clone());
+        let readiness = Arc::new(move || {
+            if stopping.load(Ordering::Relaxed) {
+                return Err("the server is stopping".to_owned());
+            }
+            durable::health(&registry, &telemetry)
+        });
+        Admin::new(readiness, sources, Arc::new(api_settings))
+    };
+    let run = RunInfo {
+        pid: std::process::id(),
+        mqtt: mqtt_listener.local_addr(),
+        https: https_listener.local_addr(),
+        admin: admin_listener.local_addr(),
+    };
+    data.write_run_info(&run)?;
+    for warning in &names.warnings {
+        tracing::warn!("{warning}");
+    }
+    for hub in names.hubs.iter() {
+        tracing::info!(hub = %hub.name, host = %hub.host, "devices are told this host as their hub");
+    }
+    let stop = CancellationToken::new();
+    let admin_stop = CancellationToken::new();
+    let drain = Duration::from_secs(config.drain_seconds);
+    let listeners = vec![
+        tokio::spawn(mqtt_listener.serve(broker.clone(), stop.clone(), drain)),
+        tokio::spawn(https_listener.serve(api, stop.clone(), drain)),
+    ];
+    tokio::spawn(keep_retention(telemetry.clone(), stop.clone()));
+    let admin = tokio::spawn(admin_listener.serve(admin_service, admin_stop.clone(), Duration::from_millis(200)));
+    tracing::info!(
+        id_scope = %instance.id_scope, boot, mqtt = %run.mqtt, https = %run.https, admin = %run.admin, "serving"
+    );
+    Ok(Running {
+        data,
+        run,
+        id_scope: instance.id_scope.clone(),
+        names,
+        stop,
+        stopping,
+        listeners,
+        admin,
+        admin_stop,
+        registry,
+        telemetry,
+        broker,
+        _lock: lock,
+    })
+}
+
+impl Running {
+    /// Where it is reached.
+    pub(crate) fn addresses(&self) -> &RunInfo {
+        &self.run
+    }
+
+    /// The id scope that devices name.
+    pub(crate) fn id_scope(&self) -> &IdScope {
+        &self.id_scope
+    }
+
+    /// Its names and hubs.
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// The MQTT edge's counters.
+    pub(crate) fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// Stops accepting, finishes what is in flight, syncs, and lets go of the directory.
+    pub(crate) async fn stop(self, drain: Duration) -> Outcome {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.stop.cancel();
+        let mut cut = 0;
+        for listener in self.listeners {
+            // The listener's own deadline is `drain`; a little more than that means that it hangs.
+            match tokio::time::timeout(drain + Duration::from_secs(1), listener).await {
+                Ok(Ok(drained)) => cut += drained.cut,
+                Ok(Err(error)) => tracing::error!(%error, "a listener failed"),
+                Err(_) => tracing::warn!("a listener did not stop in time"),
+            }
+        }
+        if cut > 0 {
+            tracing::warn!(connections = cut, "connections were cut at the end of the drain time");
+        }
+        let (registry, telemetry) = (self.registry.clone(), self.telemetry.clone());
+        let closed = tokio::task::spawn_blocking(move || durable::close(&registry, &telemetry)).await;
+        self.admin_stop.cancel();
+        let _ = self.admin.await;
+        self.data.remove_run_info();
+        match closed {
+            Ok(result) => result?,
+            Err(error) => return Err(CommandError::new(format!("closing the data directory failed: {error}"))),
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// A number of the configuration as a size in memory.
+pub(super) fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn certificates(
+    data: &DataDir,
+    instance: &Instance,
+    config: &Config,
+    names: &Names,
+    now: unicity_identity::Timestamp,
+) -> Outcome<TlsFiles> {
+    if let Some((chain, key)) = &config.tls {
+        return Ok(TlsFiles { chain: chain.clone(), key: key.clone() });
+    }
+    pki::ensure_ca(data, instance.id_scope.as_str(), now)?;
+    if let pki::ServerCertificate::Issued(why) = pki::ensure_server(data, &names.certificate, now)? {
+        tracing::info!(names = names.certificate.join(", "), why, "issued a server certificate");
+    }
+    Ok(TlsFiles { chain: data.pki("server.pem"), key: data.pki("server.key") })
+}
+
+fn bind(address: &Address, transport: Transport, settings: ListenerSettings) -> Outcome<Listener> {
+    Listener::bind(address.socket, transport, settings).map_err(|error| bind_error(&error, address))
+}
+
+fn bind_error(error: &BindError, address: &Address) -> CommandError {
+    let socket = address.socket;
+    let at = format!("listen address {socket} (from {})", address.origin);
+    match error {
+        BindError::AddressInUse { .. } => CommandError::new(format!("{at} is in use by another program")).hint(format!(
+            "stop that program (`ss -ltnp 'sport = :{}'` names it), or choose another address",
+            socket.port()
+        )),
+        BindError::PermissionDenied { .. } => {
+            let program = std::env::current_exe().map_or_else(|_| "unicity".into(), |path| path.display().to_string());
+            CommandError::new(format!("{at} needs the right CAP_NET_BIND_SERVICE, which this process lacks")).hint(format!(
+                "grant it with `setcap cap_net_bind_service=+ep {program}`, or choose a port from 1024 on"
+            ))
+        }
+        BindError::AddressNotAvailable { .. } => CommandError::new(format!("{at} is no address of this machine"))
+            .hint("`ip address` lists its addresses; 0.0.0.0 means all"),
+        other => CommandError::new(format!("{at}: {other}")),
+    }
+}
+
+/// HTTPS on the address asked for; when none was, on 443, and on 8443 where that cannot be had.
+fn bind_https(
+    asked: Option<Address>,
+    transport: Transport,
+    settings: impl Fn() -> ListenerSettings,
+) -> Outcome<Listener> {
+    if let Some(address) = asked {
+        return bind(&address, transport, settings());
+    }
+    let default = |port: &str| {
+        Address::parse(port, "the default of --https").map_err(|why| CommandError::new(format!("default address: {why}")))
+    };
+    let first = default(":443")?;
+    match Listener::bind(first.socket, transport.clone(), settings()) {
+        Ok(listener) => Ok(listener),
+        Err(error) => {
+            tracing::warn!(
+                %error,
+                "HTTPS takes port 8443 instead of 443: the Node service SDKs and all device SDKs over HTTPS or WebSocket \
+                 know port 443 only, and will not reach this server; MQTT is not affected"
+            );
+            bind(&default(":8443")?, transport, settings())
+        }
+    }
+}
+
+fn broker_settings(config: &Config) -> BrokerSettings {
+    let limits = &config.limits;
+    let failures_per_minute = *limits.attest_failures_per_minute.get_ref();
+    let failures = FailureLimit {
+        burst: u32::try_from(failures_per_minute).unwrap_or(u32::MAX),
+        #[expect(clippy::cast_precision_loss, reason = "the configuration allows at most a million")]
+        per_second: failures_per_minute as f64 / 60.0,
+        ..FailureLimit::default()
+    };
+    BrokerSettings {
+        connect_deadline: Duration::from_secs(*limits.connect_timeout_seconds.get_ref()),
+        keep_alive_max: Duration::from_secs(*limits.keep_alive_max_seconds.get_ref()),
+        in_flight_max: size(*limits.in_flight_max.get_ref()),
+        subscriptions_max: size(*limits.subscriptions_max.get_ref()),
+        drop_on_token_expiry: limits.drop_on_token_expiry,
+        failures,
+        ..BrokerSettings::default()
+    }
+}
+
+/// Drops telemetry that need not be kept, also from partitions in which nothing arrives.
+async fn keep_retention(telemetry: Arc<TelemetryStore>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(RETENTION_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {
+                let telemetry = telemetry.clone();
+                let _ = tokio::task::spawn_blocking(move || telemetry.retain(clock::now())).await;
+            }
+        }
+    }
+}
+
+fn metric_sources(
+    mqtt: &Listener,
+    https: &Listener,
+    broker: &Broker,
+    api: &Api,
+    registry: &Arc<RegistryStore>,
+    telemetry: &Arc<TelemetryStore>,
+) -> Vec<MetricsSource> {
+    let api = api.clone();
+    vec![
+        metrics::listener("mqtt", mqtt.metrics()),
+        metrics::listener("https", https.metrics()),
+        metrics::broker(broker.metrics().clone()),
+        Arc::new(move || api.metrics()),
+        metrics::registry(registry.clone()),
+        metrics::telemetry(telemetry.clone()),
+    ]
+}
+
+fn backup_hook(data: &DataDir, registry: Arc<RegistryStore>) -> unicity_api::Backup {
+    let data = data.clone();
+    Arc::new(move |directory| {
+        let (data, registry) = (data.clone(), registry.clone());
+        Box::pin(async move {
+            tokio::task::spawn_blocking(move || durable::backup(&data, &registry, &directory))
+                .await
+                .unwrap_or_else(|error| Err(BackupError::Failed(format!("the backup broke off: {error}"))))
+        })
+    })
+}
