@@ -98,7 +98,6 @@ pub(crate) struct Client {
 /// An answer with its JSON body; `Null` if it had none.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    pub(crate) status: u16,
     pub(crate) headers: hyper::HeaderMap,
     pub(crate) body: Value,
 }
@@ -253,7 +252,7 @@ pub(crate) async fn read_answer(response: Response<Incoming>) -> Outcome<Answer>
     };
     let status = head.status.as_u16();
     if head.status.is_success() {
-        return Ok(Answer { status, headers: head.headers, body });
+        return Ok(Answer { headers: head.headers, body });
     }
     let text = |name: &str| body.get(name).and_then(Value::as_str);
     let message = text("message").or_else(|| text("Message")).unwrap_or("the server gave no reason");

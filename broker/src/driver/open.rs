@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::{debug, info};
 use unicity_hub::{
-    AppendError, CloseReason, Entry, HubClaim, HubGrant, Inserted, Message, SessionControl, SessionEpoch, SessionStamp,
+    AppendDone, AppendError, CloseReason, Entry, HubClaim, HubGrant, Inserted, Message, SessionControl, SessionEpoch, SessionStamp,
     authenticate, partition_of,
 };
 use unicity_identity::Refusal;
@@ -114,9 +114,23 @@ pub(super) async fn open(
         }
     };
     let (done, opened) = oneshot::channel();
-    let entry = Entry::Open { client: client.clone(), epoch };
-    let done = Box::new(move |result| drop(done.send(result)));
-    submit(&shared, &stamp, partition, entry, done).await;
+    let mut next: (Entry, AppendDone) =
+        (Entry::Open { client: client.clone(), epoch }, Box::new(move |result| drop(done.send(result))));
+    loop {
+        // Looked at before each try: while this one waits for room, a newer session may come, open and go. An opening behind all
+        // that would be the fence's newest.
+        if let Some(by) = shared.parts.sessions.live(&client).filter(|live| *live != epoch) {
+            return Err(unavailable(format!("a newer session of this client has begun ({by})")));
+        }
+        if mailbox.is_close_asked() {
+            return Err(unavailable("the session was ended before it began"));
+        }
+        match shared.parts.log.submit(&client.hub, partition, next.0, next.1) {
+            Ok(()) => break,
+            Err(back) => next = back,
+        }
+        shared.parts.log.space(&client.hub, partition).await;
+    }
     drop(displaced);
     match opened.await {
         Ok(Ok(_)) => {}

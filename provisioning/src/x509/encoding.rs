@@ -176,6 +176,9 @@ pub fn parse_certificates(text: impl AsRef<[u8]>) -> Result<Vec<Certificate>, Te
     if bodies.len() > CERTIFICATES_MAX {
         return Err(TextError::TooMany { found: bodies.len() });
     }
+    if bodies.is_empty() {
+        return Err(TextError::Empty);
+    }
     let numbered = bodies.iter().zip(1..);
     numbered
         .map(|(body, number)| Certificate::parse(body).map_err(|error| TextError::Certificate { number, error }))

@@ -38,7 +38,7 @@ impl Core {
 
     /// Synced state.
     pub(super) fn view(&self) -> View<'_> {
-        View { decided: None, overlay: &self.overlay, index: &self.index }
+        View { writer: None, overlay: &self.overlay, index: &self.index }
     }
 
     /// Takes no write from now on.

@@ -54,7 +54,8 @@ fn raw_page(view: &View<'_>, table: Table, bounds: KeyBounds<'_>, limit: usize) 
     }
     // Locked until the page is complete: one state, not several.
     let layers = view.overlay.layers.read();
-    let newest_first = [view.decided, Some(&layers.active), layers.frozen.as_deref()];
+    let decided = view.writer.map(|writer| &writer.decided);
+    let newest_first = [decided, Some(&layers.active), layers.frozen.as_deref()];
     let sorted: Vec<_> = newest_first.into_iter().flatten().map(|layer| layer.sorted(table)).collect();
     let sources: Vec<_> = sorted.iter().map(|layer| layer.range(bounds).peekable()).collect();
     view.index.read(|snapshot| {

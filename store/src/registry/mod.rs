@@ -19,6 +19,7 @@
 mod backend;
 mod checkpoint;
 mod core;
+mod freeze;
 mod index;
 mod leaves;
 mod listing;
@@ -32,6 +33,9 @@ mod store;
 mod tables;
 mod view;
 mod writer;
+
+pub(crate) use freeze::{Frozen, check_copy, set_boot};
+pub(crate) use recover::INDEX_FILE;
 
 pub use metrics::COMMIT_BUCKETS;
 pub use offline::OfflineMeta;

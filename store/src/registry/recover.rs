@@ -11,10 +11,12 @@ use super::record;
 use crate::log::{LogConfig, LogKind, LogReader, SegmentLog};
 use crate::vfs::Vfs;
 
-pub(super) const INDEX_FILE: &str = "registry.redb";
+pub(crate) const INDEX_FILE: &str = "registry.redb";
 pub(super) const JOURNAL_DIR: &str = "journal";
 pub(super) const LEAVES_DIR: &str = "audit/leaves";
 
+/// Of the index, for a check.
+const CHECK_CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// Journal bytes read at once.
 const CHUNK_BYTES: usize = 1024 * 1024;
 
@@ -25,21 +27,36 @@ pub(super) struct Recovered {
     pub(super) leaves: LeafLog,
     /// What the journal has beyond the index.
     pub(super) tail: Layer,
-    pub(super) boot: u32,
 }
 
-/// Opens everything, and raises the boot number last: a start that is refused changes nothing.
-pub(super) fn recover(options: &RegistryOptions, vfs: &Arc<dyn Vfs>) -> Result<Recovered, OpenError> {
-    let dir = &options.dir;
-    let index = Index::open(Arc::clone(vfs), &dir.join(INDEX_FILE), options.cache_bytes)?;
-    let wrap = |doing, error: redb::Error| OpenError::Index {
-        doing,
-        path: index.path().to_owned(),
-        source: Box::new(error),
-    };
-    let position = index.snapshot().position().map_err(|error| wrap("read", error))?;
+/// Opens everything, and raises the boot number last: a start that is refused changes nothing. The boot number comes with
+/// what was found.
+pub(super) fn recover(options: &RegistryOptions, vfs: &Arc<dyn Vfs>) -> Result<(Recovered, u32), OpenError> {
+    let recovered = open(&options.dir, vfs, options.cache_bytes, options.journal_segment_bytes)?;
+    let index = &recovered.index;
+    let boot = index.next_boot().map_err(|error| failed("write", index, error))?;
+    Ok((recovered, boot))
+}
+
+/// Opens everything, and tells whether a start could.
+pub(super) fn check(dir: &Path, vfs: &Arc<dyn Vfs>) -> Result<(), OpenError> {
+    open(dir, vfs, CHECK_CACHE_BYTES, LogConfig::default().segment_bytes_max).map(|_| ())
+}
+
+fn failed(doing: &'static str, index: &Index, error: redb::Error) -> OpenError {
+    OpenError::Index { doing, path: index.path().to_owned(), source: Box::new(error) }
+}
+
+fn open(
+    dir: &Path,
+    vfs: &Arc<dyn Vfs>,
+    cache_bytes: usize,
+    journal_segment_bytes: u64,
+) -> Result<Recovered, OpenError> {
+    let index = Index::open(Arc::clone(vfs), &dir.join(INDEX_FILE), cache_bytes)?;
+    let position = index.snapshot().position().map_err(|error| failed("read", &index, error))?;
     let config = LogConfig {
-        segment_bytes_max: options.journal_segment_bytes,
+        segment_bytes_max: journal_segment_bytes,
         synced_at_least: position.journal,
         ..LogConfig::default()
     };
@@ -49,7 +66,7 @@ pub(super) fn recover(options: &RegistryOptions, vfs: &Arc<dyn Vfs>) -> Result<R
         return Err(OpenError::Damage {
             file: journal_dir,
             reason: format!(
-                "the journal begins with record {}, but {} ends before record {}: the index is older than the journal, or missing",
+                "it begins with record {}, but {} ends before record {}: the index is older than the journal, or missing",
                 journal.earliest(),
                 index.path().display(),
                 position.journal
@@ -58,8 +75,7 @@ pub(super) fn recover(options: &RegistryOptions, vfs: &Arc<dyn Vfs>) -> Result<R
     }
     let tail = replay(&journal.reader(), &journal_dir, position.journal)?;
     let leaves = LeafLog::open(Arc::clone(vfs), &dir.join(LEAVES_DIR), position.leaves, position.journal)?;
-    let boot = index.next_boot().map_err(|error| wrap("write", error))?;
-    Ok(Recovered { index, journal, leaves, tail, boot })
+    Ok(Recovered { index, journal, leaves, tail })
 }
 
 /// Everything from `from` on. Records are puts and deletes, so that applying one twice is applying it once.

@@ -64,7 +64,7 @@ impl RegistryStore {
     /// # Errors
     /// [`OpenError`]: the file and what is wrong with it.
     pub fn open(options: RegistryOptions, vfs: Arc<dyn Vfs>) -> Result<Arc<Self>, OpenError> {
-        let Recovered { index, journal, leaves, mut tail, boot } = recover(&options, &vfs)?;
+        let (Recovered { index, journal, leaves, mut tail }, boot) = recover(&options, &vfs)?;
         let config = GroupConfig {
             name: "registry".to_owned(),
             queue_items_max: options.queue_max,

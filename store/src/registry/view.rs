@@ -1,5 +1,8 @@
 //! Reading records: what everyone sees (*synced* state), and what the writer decides on (*decided* state, design rule 2).
 
+use std::cell::RefCell;
+use std::sync::Arc;
+
 use serde::de::DeserializeOwned;
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
@@ -16,19 +19,58 @@ use super::tables::{Table, client_key, decode, device_key};
 /// State to read: the layers before the index, the newest first.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
-    /// What the writer decided and has not synced; readers have none of it.
-    pub(super) decided: Option<&'a Layer>,
+    /// What the writer has more; readers have none of it.
+    pub(super) writer: Option<&'a Deciding>,
     pub(super) overlay: &'a Overlay,
     pub(super) index: &'a Index,
+}
+
+/// The writer's own part of a view.
+#[derive(Default)]
+pub(super) struct Deciding {
+    /// What was decided since the last sync: the next decision rests on it, nobody else sees it.
+    pub(super) decided: Layer,
+    /// What this decision found in the index. Several of its rules ask for the same record, and most find none, which
+    /// costs as much as finding one.
+    found: RefCell<Vec<Found>>,
+}
+
+struct Found {
+    table: Table,
+    key: Box<[u8]>,
+    value: Option<Arc<[u8]>>,
+}
+
+impl Deciding {
+    /// Begins the next decision.
+    pub(super) fn next(&mut self) {
+        self.found.get_mut().clear();
+    }
+
+    fn find(&self, index: &Index, table: Table, key: &[u8]) -> Result<Option<Arc<[u8]>>, Fault> {
+        let mut found = self.found.borrow_mut();
+        if let Some(known) = found.iter().find(|known| known.table == table && *known.key == *key) {
+            return Ok(known.value.clone());
+        }
+        let value = index.read(|snapshot| snapshot.get(table, key, |value| Arc::from(value)))?;
+        found.push(Found { table, key: key.into(), value: value.clone() });
+        Ok(value)
+    }
 }
 
 impl View<'_> {
     fn get<T: DeserializeOwned>(&self, table: Table, key: &[u8]) -> Result<Option<T>, Fault> {
         // The index last, and its view taken after the overlay was looked at: see `overlay.rs`.
-        match self.decided.and_then(|layer| layer.get(table, key)).or_else(|| self.overlay.get(table, key)) {
-            Some(Known::Value(value)) => decode(table, &value).map(Some),
-            Some(Known::Deleted) => Ok(None),
-            None => self.index.read(|snapshot| snapshot.get(table, key, |value| decode(table, value)))?.transpose(),
+        let decided = self.writer.and_then(|writer| writer.decided.get(table, key));
+        match (decided.or_else(|| self.overlay.get(table, key)), self.writer) {
+            (Some(Known::Value(value)), _) => decode(table, &value).map(Some),
+            (Some(Known::Deleted), _) => Ok(None),
+            (None, Some(writer)) => {
+                writer.find(self.index, table, key)?.map(|value| decode(table, &value)).transpose()
+            }
+            (None, None) => {
+                self.index.read(|snapshot| snapshot.get(table, key, |value| decode(table, value)))?.transpose()
+            }
         }
     }
 }

@@ -8,10 +8,9 @@ use unicity_identity::Refusal;
 use unicity_provisioning::{Outcome, RegistryError, Request, decide};
 
 use super::core::Core;
-use super::overlay::Layer;
 use super::record;
 use super::tables::to_op;
-use super::view::View;
+use super::view::{Deciding, View};
 use crate::chain::in_full;
 use crate::log::{AppendError, BatchBuffer, GroupRules, LogError};
 
@@ -25,15 +24,14 @@ pub(super) struct Queued {
 /// The rules of the journal's group writer.
 pub(super) struct Writer {
     core: Arc<Core>,
-    /// What was decided since the last sync: the next decision rests on it, nobody else sees it.
-    decided: Layer,
+    deciding: Deciding,
     records: u64,
     scratch: Vec<u8>,
 }
 
 impl Writer {
     pub(super) fn new(core: Arc<Core>) -> Self {
-        Self { core, decided: Layer::default(), records: 0, scratch: Vec::new() }
+        Self { core, deciding: Deciding::default(), records: 0, scratch: Vec::new() }
     }
 }
 
@@ -51,21 +49,22 @@ impl GroupRules for Writer {
             self.core.room.wait(&self.core)?;
         }
         let request = item.request.take().ok_or(RegistryError::Stopping)?;
-        let view = View { decided: Some(&self.decided), overlay: &self.core.overlay, index: &self.core.index };
+        self.deciding.next();
+        let view = View { writer: Some(&self.deciding), overlay: &self.core.overlay, index: &self.core.index };
         let decision = decide(&view, &self.core.options.settings, request)?;
         let ops: Vec<_> = decision.changes.iter().map(|change| to_op(change, &mut self.scratch)).collect();
         let leaf = decision.leaf.map(|leaf| leaf.to_bytes());
         batch.push_with(|bytes| record::encode(leaf.as_deref(), &ops, bytes)).map_err(too_long)?;
-        ops.into_iter().for_each(|op| self.decided.apply(op));
-        self.decided.set_end(batch.next_offset());
+        ops.into_iter().for_each(|op| self.deciding.decided.apply(op));
+        self.deciding.decided.set_end(batch.next_offset());
         self.records += 1;
         Ok(decision.outcome)
     }
 
     fn commit(&mut self) {
         self.core.metrics.add_commit(std::mem::take(&mut self.records));
-        if !self.decided.is_empty() {
-            let (before, now) = self.core.overlay.merge(&mut self.decided);
+        if !self.deciding.decided.is_empty() {
+            let (before, now) = self.core.overlay.merge(&mut self.deciding.decided);
             let threshold = self.core.options.checkpoint_after;
             if before < threshold && now >= threshold {
                 self.core.room.changed();
@@ -75,7 +74,7 @@ impl GroupRules for Writer {
 
     fn roll_back(&mut self) {
         self.records = 0;
-        self.decided.clear();
+        self.deciding.decided.clear();
     }
 
     fn complete(&mut self, item: Queued, result: Result<Outcome, AppendError<RegistryError>>) {

@@ -37,11 +37,11 @@ fn show(item: &Value) -> Outcome {
     let cell = |name: &str| output::cell(item, name);
     output::line(&format!(
         "{} {} {} {} {}\n  {}\n  remedy: {}",
-        cell("at"),
+        cell("timestampUtc"),
         cell("trackingId"),
         cell("peer"),
         cell("subject"),
-        cell("code"),
+        cell("errorCode"),
         cell("cause"),
         cell("remedy")
     ))

@@ -48,10 +48,14 @@ pub(super) struct Stored {
 }
 
 pub(super) async fn probes(stage: &Stage, devices: &[Device], result: &FleetResult) -> Probes {
-    let assigned: Vec<(&Device, &Assignment)> = devices
+    // The fleet reports in the order in which devices finished.
+    let assigned: Vec<(&Device, &Assignment)> = result
+        .devices
         .iter()
-        .zip(&result.devices)
-        .filter_map(|(device, outcome)| Some((device, outcome.assignment.as_ref()?)))
+        .filter_map(|outcome| {
+            let device = devices.iter().find(|device| device.registration_id == outcome.registration_id)?;
+            Some((device, outcome.assignment.as_ref()?))
+        })
         .take(2)
         .collect();
     let [one, other] = assigned.as_slice() else {
