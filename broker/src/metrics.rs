@@ -201,11 +201,23 @@ impl BrokerMetrics {
             ("unicity_telemetry_stored_total", "Messages that the log stored and synced.", &self.stored),
             ("unicity_telemetry_acked_total", "Messages acknowledged to their device.", &self.acked),
             ("unicity_telemetry_fenced_total", "Messages of taken-over sessions that were not stored.", &self.fenced),
-            ("unicity_telemetry_not_stored_total", "Messages that the log refused for another cause.", &self.not_stored),
+            (
+                "unicity_telemetry_not_stored_total",
+                "Messages that the log refused for another cause.",
+                &self.not_stored,
+            ),
             ("unicity_telemetry_wills_total", "Wills handed to the telemetry log.", &self.wills),
-            ("unicity_telemetry_stalls_total", "Times that a full queue stopped the reading of a client.", &self.stalls),
+            (
+                "unicity_telemetry_stalls_total",
+                "Times that a full queue stopped the reading of a client.",
+                &self.stalls,
+            ),
             ("unicity_session_takeovers_total", "Sessions that took over a live one.", &self.takeovers),
-            ("unicity_registration_answers_kept_total", "Answers that came before their subscription.", &self.answers_kept),
+            (
+                "unicity_registration_answers_kept_total",
+                "Answers that came before their subscription.",
+                &self.answers_kept,
+            ),
         ] {
             push(name, help, Counter, vec![], read(counter));
         }

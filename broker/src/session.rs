@@ -80,7 +80,16 @@ impl Session {
     #[must_use]
     pub fn new(now: Moment, settings: Arc<BrokerSettings>, service: Arc<Settings>) -> Self {
         let phase = Phase::AwaitConnect { deadline: now.at + settings.connect_deadline };
-        Self { settings, service, phase, keep_alive: None, reading: true, stopping: None, acked: 0, effects: Effects::new() }
+        Self {
+            settings,
+            service,
+            phase,
+            keep_alive: None,
+            reading: true,
+            stopping: None,
+            acked: 0,
+            effects: Effects::new(),
+        }
     }
 
     /// Whether the session can take a packet now. If not, the client is left waiting, and so are its bytes.
@@ -154,9 +163,7 @@ impl Session {
                 self.effects.push_back(Effect::Send(Packet::PingResp));
                 Ok(())
             }
-            (Phase::Provisioning(role), packet) => {
-                role.handle_packet(now, packet, &self.settings, &mut self.effects)
-            }
+            (Phase::Provisioning(role), packet) => role.handle_packet(now, packet, &self.settings, &mut self.effects),
             (Phase::Hub(role), packet) => role.handle_packet(now, packet, &self.settings, &mut self.effects),
         };
         self.settle(result);

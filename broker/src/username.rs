@@ -81,10 +81,8 @@ impl UserName {
         if second == "registrations" && !is_hub_host(first) {
             if let Some((registration_id, query)) = rest.split_once('/') {
                 if query.starts_with("api-version=") {
-                    let role = Role::Provisioning {
-                        id_scope: first.to_owned(),
-                        registration_id: registration_id.to_owned(),
-                    };
+                    let role =
+                        Role::Provisioning { id_scope: first.to_owned(), registration_id: registration_id.to_owned() };
                     return Self::with_query(role, query);
                 }
             }
@@ -99,11 +97,8 @@ impl UserName {
         if module_id == Some("") {
             return Err(InvalidUserName::Form);
         }
-        let role = Role::Hub {
-            host: first.to_owned(),
-            device_id: second.to_owned(),
-            module_id: module_id.map(str::to_owned),
-        };
+        let role =
+            Role::Hub { host: first.to_owned(), device_id: second.to_owned(), module_id: module_id.map(str::to_owned) };
         Self::with_query(role, query)
     }
 
@@ -116,7 +111,8 @@ impl UserName {
             return Err(InvalidUserName::ApiVersion);
         }
         let client_type = value("DeviceClientType").or_else(|| value("ClientVersion"));
-        let client_type = client_type.map(|text| percent_decode_str(text).decode_utf8_lossy().chars().take(256).collect());
+        let client_type =
+            client_type.map(|text| percent_decode_str(text).decode_utf8_lossy().chars().take(256).collect());
         Ok(Self { role, api_version: api_version.to_owned(), client_type })
     }
 }

@@ -12,6 +12,7 @@ pub mod evidence;
 pub mod leaf;
 pub mod registry;
 pub mod service;
+pub mod tpm;
 pub mod x509;
 
 pub use answer::Answer;

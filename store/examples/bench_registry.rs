@@ -79,7 +79,16 @@ fn arguments() -> Result<Arguments, Failure> {
 }
 
 fn open(dir: &Path) -> Result<Arc<RegistryStore>, Failure> {
-    Ok(RegistryStore::open(RegistryOptions::new(dir, fleet::settings()), Arc::new(OsVfs))?)
+    let mut options = RegistryOptions::new(dir, fleet::settings());
+    // For tuning; the goals are those of the defaults.
+    if let Ok(mib) = std::env::var("BENCH_CACHE_MIB") {
+        options.cache_bytes = mib.parse::<usize>()? << 20;
+    }
+    if let Ok(records) = std::env::var("BENCH_CHECKPOINT_AFTER") {
+        options.checkpoint_after = records.parse()?;
+        options.overlay_max = 2 * options.checkpoint_after;
+    }
+    Ok(RegistryStore::open(options, Arc::new(OsVfs))?)
 }
 
 fn run(arguments: &Arguments) -> Result<bool, Failure> {

@@ -268,9 +268,9 @@ impl Connection {
     }
 
     fn attest(&mut self, now: Moment, connect: ProvisioningConnect) {
-        let result = self.check_peer(now).and_then(|()| {
-            self.shared.parts.provisioning.attest(claim_of(&connect), now.wall).map_err(Box::new)
-        });
+        let result = self
+            .check_peer(now)
+            .and_then(|()| self.shared.parts.provisioning.attest(claim_of(&connect), now.wall).map_err(Box::new));
         match result {
             Ok(attested) => {
                 Span::current().record("role", "provisioning");
@@ -451,9 +451,8 @@ impl Connection {
         let client = place.stamp.client.clone();
         let command = Command::SetSubscriptions { client, subscriptions: Some(subscriptions) };
         let shared = Arc::clone(&self.shared);
-        self.job = Some(Box::pin(async move {
-            JobDone::Event(Event::SubscriptionsSaved(save(&shared, command).await))
-        }));
+        self.job =
+            Some(Box::pin(async move { JobDone::Event(Event::SubscriptionsSaved(save(&shared, command).await)) }));
     }
 
     /// The end: the place is free at once, and the last bytes go out meanwhile.

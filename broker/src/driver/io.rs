@@ -39,14 +39,7 @@ pub(super) struct Wire {
 impl Wire {
     pub(super) fn new(stream: Box<dyn ByteStream>, chunk_min: usize) -> Self {
         let chunk_min = chunk_min.clamp(64, CHUNK_MAX);
-        Self {
-            stream,
-            input: BytesMut::new(),
-            output: BytesMut::new(),
-            is_flushed: true,
-            chunk: chunk_min,
-            chunk_min,
-        }
+        Self { stream, input: BytesMut::new(), output: BytesMut::new(), is_flushed: true, chunk: chunk_min, chunk_min }
     }
 
     /// Whether the peer has yet to take something.

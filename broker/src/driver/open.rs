@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::{debug, info};
 use unicity_hub::{
-    AppendDone, AppendError, CloseReason, Entry, HubClaim, HubGrant, Inserted, Message, SessionControl, SessionEpoch, SessionStamp,
-    authenticate, partition_of,
+    AppendDone, AppendError, CloseReason, Entry, HubClaim, HubGrant, Inserted, Message, SessionControl, SessionEpoch,
+    SessionStamp, authenticate, partition_of,
 };
 use unicity_identity::Refusal;
 use unicity_provisioning::{Actor, Command, Request};
@@ -91,7 +91,9 @@ pub(super) async fn open(
     let will = connect.will.take().map(|will| as_message(&shared, &stamp, will));
     let control: Arc<dyn SessionControl> = Arc::<Mailbox>::clone(&mailbox);
     let displaced = match shared.parts.sessions.insert(&client, epoch, control, will) {
-        Inserted::Superseded { by } => return Err(unavailable(format!("a newer session of this client has begun ({by})"))),
+        Inserted::Superseded { by } => {
+            return Err(unavailable(format!("a newer session of this client has begun ({by})")));
+        }
         Inserted::First => None,
         Inserted::TookOver(old) => Some(old),
     };
@@ -182,8 +184,7 @@ async fn session_state(
 /// Writes to the registry in the device's name; the error is in words.
 pub(super) async fn save(shared: &Shared, command: Command) -> Result<(), String> {
     let environment = &shared.parts.environment;
-    let request =
-        Request { command, actor: Actor::Device, now: environment.now(), entropy: environment.entropy() };
+    let request = Request { command, actor: Actor::Device, now: environment.now(), entropy: environment.entropy() };
     shared.parts.provisioning.registry().submit(request).await.map(drop).map_err(|error| error.to_string())
 }
 

@@ -37,9 +37,8 @@ pub(super) fn examine(connect: Connect, hubs: &HubDirectory) -> Result<(Connecte
     let refused = |code, refusal| Box::new(Refused { code, refusal, subject: subject.clone() });
     let invalid = |what: &str, why: String| Refusal::Invalid { what: what.into(), why };
     let username = connect.username.as_deref().unwrap_or_default();
-    let username = UserName::parse(username, |host| hubs.by_host(host).is_some()).map_err(|error| {
-        refused(ConnectCode::BadUserNameOrPassword, invalid("user name", error.to_string()))
-    })?;
+    let username = UserName::parse(username, |host| hubs.by_host(host).is_some())
+        .map_err(|error| refused(ConnectCode::BadUserNameOrPassword, invalid("user name", error.to_string())))?;
     let (api_version, client_type) = (username.api_version, username.client_type);
     match username.role {
         Role::Provisioning { id_scope, registration_id } => {
@@ -93,10 +92,10 @@ fn mismatch(found: &str, expected: &str) -> String {
 /// A will is telemetry of its client: any other topic is refused as a PUBLISH to it would be, with code 5. QoS 2 is stored as 1.
 fn will_message(will: Will, prefix: &str) -> Result<WillMessage, String> {
     let topic = will.topic.as_str();
-    let bag = telemetry::bag_of(topic, prefix)
-        .ok_or_else(|| format!("its topic is {:?}, not under {prefix:?}", topic.chars().take(256).collect::<String>()))?;
-    let Bag { mut properties, system } =
-        telemetry::properties(bag, will.retain).map_err(|error| error.to_string())?;
+    let bag = telemetry::bag_of(topic, prefix).ok_or_else(|| {
+        format!("its topic is {:?}, not under {prefix:?}", topic.chars().take(256).collect::<String>())
+    })?;
+    let Bag { mut properties, system } = telemetry::properties(bag, will.retain).map_err(|error| error.to_string())?;
     properties.retain(|(name, _)| !name.eq_ignore_ascii_case("iothub-MessageType"));
     properties.push(("iothub-MessageType".into(), Some("Will".into())));
     Ok(WillMessage { qos: stored_qos(will.qos), properties, system_properties: system, body: will.payload })

@@ -19,8 +19,7 @@ use crate::settings::BrokerSettings;
 
 const TWIN_RESPONSES: &str = "$iothub/twin/res/#";
 /// What every client may subscribe to, beside what is under its own name.
-const SHARED_FILTERS: [&str; 3] =
-    [TWIN_RESPONSES, "$iothub/twin/PATCH/properties/desired/#", "$iothub/methods/POST/#"];
+const SHARED_FILTERS: [&str; 3] = [TWIN_RESPONSES, "$iothub/twin/PATCH/properties/desired/#", "$iothub/methods/POST/#"];
 
 /// A live hub session.
 pub(super) struct HubRole {
@@ -126,8 +125,8 @@ impl HubRole {
             return self.telemetry(now, publish, bag, settings, effects);
         }
         if topic.starts_with("$iothub/twin/GET/") || topic.starts_with("$iothub/twin/PATCH/properties/reported/") {
-            let request = RequestTopic::parse(topic)
-                .map_err(|why| CloseCause::Unanswerable { topic: shown(topic), why })?;
+            let request =
+                RequestTopic::parse(topic).map_err(|why| CloseCause::Unanswerable { topic: shown(topic), why })?;
             self.acknowledge(publish.id, effects);
             self.answer_twin(now, request.rid, stored_qos(publish.qos), effects);
             return Ok(());
@@ -153,8 +152,8 @@ impl HubRole {
         if length > settings.message_bytes_max {
             return Err(CloseCause::TooLarge { what: "message", length, max: settings.message_bytes_max });
         }
-        let bag = telemetry::properties(bag, publish.retain)
-            .map_err(|error| CloseCause::Properties(error.to_string()))?;
+        let bag =
+            telemetry::properties(bag, publish.retain).map_err(|error| CloseCause::Properties(error.to_string()))?;
         let ticket = self.ticket();
         if let Some(id) = publish.id {
             self.acks.push_waiting(ticket, Packet::PubAck { id });

@@ -35,9 +35,7 @@ impl KeepAlive {
 
     pub(super) fn set_running(&mut self, now: Instant, running: bool) {
         self.state = match (&self.state, running) {
-            (State::Running { deadline }, false) => {
-                State::Standing { left: deadline.saturating_duration_since(now) }
-            }
+            (State::Running { deadline }, false) => State::Standing { left: deadline.saturating_duration_since(now) },
             (State::Standing { left }, true) => State::Running { deadline: now + *left },
             _ => return,
         };

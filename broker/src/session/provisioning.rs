@@ -97,8 +97,7 @@ impl ProvisioningRole {
         if !topic.starts_with(PREFIX) {
             return Err(CloseCause::ForeignTopic { topic: shown(topic) });
         }
-        let parsed =
-            RequestTopic::parse(topic).map_err(|why| CloseCause::Unanswerable { topic: shown(topic), why })?;
+        let parsed = RequestTopic::parse(topic).map_err(|why| CloseCause::Unanswerable { topic: shown(topic), why })?;
         if let Some(id) = publish.id {
             effects.push_back(Effect::Send(Packet::PubAck { id }));
         }
@@ -142,7 +141,8 @@ impl ProvisioningRole {
         // `$rid` first and `retry-after` in lower case: SDKs match by text.
         let retry_after = answer.retry_after_seconds.map(|seconds| format!("&retry-after={seconds}"));
         let topic = format!("{RESPONSES}{}/?$rid={rid}{}", answer.status, retry_after.unwrap_or_default());
-        let topic = Topic::new(topic).map_err(|error| CloseCause::Internal(format!("the topic of an answer {error}")))?;
+        let topic =
+            Topic::new(topic).map_err(|error| CloseCause::Internal(format!("the topic of an answer {error}")))?;
         let body = Bytes::from(answer.body);
         match self.granted(topic.as_str()) {
             Some(qos) => self.send(topic, body, qos, effects),

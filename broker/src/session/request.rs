@@ -40,7 +40,11 @@ impl<'a> RequestTopic<'a> {
 
     /// The value of another pair.
     pub(super) fn value(&self, name: &str) -> Option<&'a str> {
-        self.query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
+        self.query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value)
     }
 }
 

@@ -140,7 +140,10 @@ fn late_answers_to_a_closed_session_change_nothing() {
     let [Effect::Append { ticket, .. }] = &said[..] else { panic!("{said:?}") };
     session.handle_packet(now, Packet::Disconnect);
     assert!(matches!(&effects(&mut session)[..], [Effect::Close(CloseCause::Disconnected)]));
-    session.handle_event(now, Event::Appended { ticket: *ticket, result: Ok(unicity_hub::Appended::Stored { offset: 1 }) });
+    session.handle_event(
+        now,
+        Event::Appended { ticket: *ticket, result: Ok(unicity_hub::Appended::Stored { offset: 1 }) },
+    );
     session.handle_event(now, Event::CloseRequested(CloseReason::Stopping));
     session.handle_packet(now, Packet::PingReq);
     session.handle_timeout(after(now, 100_000));

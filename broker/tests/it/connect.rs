@@ -28,7 +28,12 @@ async fn every_refusal_has_its_code_its_evidence_and_its_count() {
     let policy = SasToken::create(&key("dev"), &format!("{HUB}/devices/dev"), NOW.unix_seconds() + 60, Some("device"));
     let cases = [
         ("no user name", hub(&|c| (c.username, c.password) = (None, None)), BadUserNameOrPassword, "ArgumentInvalid"),
-        ("user name of neither form", hub(&|c| c.username = Some("x".into())), BadUserNameOrPassword, "ArgumentInvalid"),
+        (
+            "user name of neither form",
+            hub(&|c| c.username = Some("x".into())),
+            BadUserNameOrPassword,
+            "ArgumentInvalid",
+        ),
         ("no token", hub(&|c| c.password = None), NotAuthorized, "NoCredential"),
         ("empty token", hub(&|c| c.password = Some(String::new().into())), NotAuthorized, "NoCredential"),
         ("no SAS", hub(&|c| c.password = Some("secret".to_owned().into())), BadUserNameOrPassword, "TokenMalformed"),
@@ -80,7 +85,12 @@ async fn every_refusal_has_its_code_its_evidence_and_its_count() {
             NotAuthorized,
             "WrongKey",
         ),
-        ("another client id to register", reg(&|c| c.client_id = "other".into()), IdentifierRejected, "ArgumentInvalid"),
+        (
+            "another client id to register",
+            reg(&|c| c.client_id = "other".into()),
+            IdentifierRejected,
+            "ArgumentInvalid",
+        ),
         (
             "a registration id that is none",
             reg(&|c| {
@@ -178,7 +188,9 @@ async fn other_protocol_versions_get_an_answer_that_they_understand() {
 
 #[tokio::test(start_paused = true)]
 async fn a_user_name_or_password_that_is_no_text_gets_4() {
-    for (flags, rest) in [(0b1000_0010, &[0, 1, 0xff][..]), (0b1100_0010, &[0, 1, b'u', 0, 1, 0xff]), (0b0100_0010, &[0, 1, b'p'])] {
+    for (flags, rest) in
+        [(0b1000_0010, &[0, 1, 0xff][..]), (0b1100_0010, &[0, 1, b'u', 0, 1, 0xff]), (0b0100_0010, &[0, 1, b'p'])]
+    {
         let world = World::new();
         let mut client = world.dial();
         let mut bytes = vec![0x10, (12 + rest.len()) as u8, 0, 4, b'M', b'Q', b'T', b'T', 4, flags, 0, 60, 0, 0];

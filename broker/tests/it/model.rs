@@ -146,7 +146,10 @@ impl Model {
                     *last += 1;
                     prop_assert_eq!(*last, sequence);
                     let device = DEVICES.iter().position(|name| *name == stamp.client.device_id.as_str());
-                    prop_assert_eq!(stamp.key_fingerprint, world.vault.fingerprint(&key(stamp.client.device_id.as_str())));
+                    prop_assert_eq!(
+                        stamp.key_fingerprint,
+                        world.vault.fingerprint(&key(stamp.client.device_id.as_str()))
+                    );
                     if message.will {
                         continue;
                     }

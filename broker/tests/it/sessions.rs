@@ -48,7 +48,14 @@ async fn a_new_session_fences_the_older_one_before_its_connack() {
 
 #[tokio::test(start_paused = true)]
 async fn a_will_is_stored_when_a_client_goes_without_disconnect_and_once_only() {
-    for (how, stored) in [("drop", true), ("disconnect", false), ("protocol", true), ("takeover", true), ("stop", false), ("disabled", false)] {
+    for (how, stored) in [
+        ("drop", true),
+        ("disconnect", false),
+        ("protocol", true),
+        ("takeover", true),
+        ("stop", false),
+        ("disabled", false),
+    ] {
         let world = World::new();
         world.add_device("dev");
         let mut connect = hub_connect("dev");

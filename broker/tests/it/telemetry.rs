@@ -63,7 +63,9 @@ async fn acknowledgements_keep_the_order_of_receipt_over_all_sinks() {
     world.log.process(1);
     let packets = client.received().await;
     assert_eq!(packets[..2], [Packet::PubAck { id: id(2) }, Packet::PubAck { id: id(3) }]);
-    assert!(matches!(&packets[2..], [Packet::Publish(answer)] if answer.topic.as_str() == "$iothub/twin/res/501/?$rid=1"));
+    assert!(
+        matches!(&packets[2..], [Packet::Publish(answer)] if answer.topic.as_str() == "$iothub/twin/res/501/?$rid=1")
+    );
     world.log.process(1);
     assert_eq!(client.received().await, [], "a message of QoS 0 has no acknowledgement");
     world.log.process(1);

@@ -293,9 +293,11 @@ pub struct World {
 
 /// The key of a device or enrollment, by its name.
 pub fn key(name: &str) -> SharedAccessKey {
-    SharedAccessKey::from_bytes(vec![1; 32]).unwrap().hmac_sha256(name.as_bytes()).to_vec().pipe(|bytes| {
-        SharedAccessKey::from_bytes(bytes).unwrap()
-    })
+    SharedAccessKey::from_bytes(vec![1; 32])
+        .unwrap()
+        .hmac_sha256(name.as_bytes())
+        .to_vec()
+        .pipe(|bytes| SharedAccessKey::from_bytes(bytes).unwrap())
 }
 
 trait Pipe: Sized {
