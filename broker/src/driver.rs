@@ -1,10 +1,12 @@
 //! A connection's task: the only place of this crate that reads, writes and waits.
 
+mod admission;
 mod connection;
 mod io;
 mod mailbox;
 mod open;
 mod place;
+mod requests;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -357,12 +357,12 @@ impl Session {
     }
 
     fn settle(&mut self, result: Result<(), CloseCause>) {
-        if let Err(cause) = result {
-            if !self.is_closed() {
-                self.phase = Phase::Closed;
-                self.keep_alive = None;
-                self.effects.push_back(Effect::Close(cause));
-            }
+        if let Err(cause) = result
+            && !self.is_closed()
+        {
+            self.phase = Phase::Closed;
+            self.keep_alive = None;
+            self.effects.push_back(Effect::Close(cause));
         }
     }
 }

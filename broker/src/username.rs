@@ -78,14 +78,13 @@ impl UserName {
         if first.is_empty() || second.is_empty() {
             return Err(InvalidUserName::Form);
         }
-        if second == "registrations" && !is_hub_host(first) {
-            if let Some((registration_id, query)) = rest.split_once('/') {
-                if query.starts_with("api-version=") {
-                    let role =
-                        Role::Provisioning { id_scope: first.to_owned(), registration_id: registration_id.to_owned() };
-                    return Self::with_query(role, query);
-                }
-            }
+        if second == "registrations"
+            && !is_hub_host(first)
+            && let Some((registration_id, query)) = rest.split_once('/')
+            && query.starts_with("api-version=")
+        {
+            let role = Role::Provisioning { id_scope: first.to_owned(), registration_id: registration_id.to_owned() };
+            return Self::with_query(role, query);
         }
         let (module_id, query) = match query_of(rest) {
             Some(query) => (None, query),

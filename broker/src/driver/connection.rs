@@ -8,48 +8,46 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, debug, info, warn};
 use unicity_hub::{AppendDone, AppendError, Appended, Entry, Message, Pending};
-use unicity_identity::{Refusal, Subscription};
+use unicity_identity::Subscription;
 use unicity_listener::{ByteStream, ConnectionInfo, UnauthenticatedPermit};
-use unicity_provisioning::service::{Origin, Registered};
-use unicity_provisioning::{Answer, Claim, Command};
+use unicity_provisioning::Command;
+use unicity_provisioning::service::Registered;
 
 use super::Shared;
 use super::io::{Step, Wire};
 use super::mailbox::Mailbox;
-use super::open::{open, save};
+use super::open::save;
 use super::place::Place;
 use crate::close::CloseCause;
-use crate::codec::{ConnectCode, Decoder, Password, encode};
-use crate::metrics::{BrokerMetrics, Guarantee, RequestOutcome, RoleKind};
-use crate::session::{
-    Effect, Event, HubConnect, Moment, ProvisioningConnect, RefusedConnect, Request, Session, Ticket,
-};
+use crate::codec::{Decoder, encode};
+use crate::metrics::{BrokerMetrics, Guarantee, RoleKind};
+use crate::session::{Effect, Event, Moment, ProvisioningConnect, Session, Ticket};
 
 /// How long the last bytes of a connection may take.
 const FINISH_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a job of the session ended with.
-enum JobDone {
+pub(super) enum JobDone {
     Event(Event),
     Opened(Box<(crate::session::HubOpened, Place)>),
     Answered { request: &'static str, registered: Box<Registered>, tracking_id: String },
 }
 
 /// The one thing beside messages that a session may wait for.
-type Job = Pin<Box<dyn Future<Output = JobDone> + Send>>;
+pub(super) type Job = Pin<Box<dyn Future<Output = JobDone> + Send>>;
 
 /// A message for which the log's queue has no room.
-struct Stalled {
+pub(super) struct Stalled {
     entry: Entry,
     done: AppendDone,
     space: Pending<()>,
 }
 
 /// Counts an accepted connection while it lives.
-struct Counted(Arc<BrokerMetrics>, RoleKind);
+pub(super) struct Counted(Arc<BrokerMetrics>, RoleKind);
 
 impl Counted {
-    fn new(metrics: &Arc<BrokerMetrics>, role: RoleKind) -> Self {
+    pub(super) fn new(metrics: &Arc<BrokerMetrics>, role: RoleKind) -> Self {
         metrics.connected(role);
         Self(Arc::clone(metrics), role)
     }
@@ -63,24 +61,24 @@ impl Drop for Counted {
 
 /// One connection.
 pub(super) struct Connection {
-    shared: Arc<Shared>,
-    peer: SocketAddr,
-    unauthenticated: UnauthenticatedPermit,
-    wire: Wire,
-    decoder: Decoder,
-    session: Session,
-    mailbox: Arc<Mailbox>,
-    job: Option<Job>,
-    stalled: Option<Stalled>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) peer: SocketAddr,
+    pub(super) unauthenticated: UnauthenticatedPermit,
+    pub(super) wire: Wire,
+    pub(super) decoder: Decoder,
+    pub(super) session: Session,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) job: Option<Job>,
+    pub(super) stalled: Option<Stalled>,
     /// The claim of a registering device: it is checked again with each request.
-    claim: Option<Arc<ProvisioningConnect>>,
-    place: Option<Place>,
-    counted: Option<Counted>,
-    last_offset: Option<u64>,
-    acked: u64,
+    pub(super) claim: Option<Arc<ProvisioningConnect>>,
+    pub(super) place: Option<Place>,
+    pub(super) counted: Option<Counted>,
+    pub(super) last_offset: Option<u64>,
+    pub(super) acked: u64,
     /// Since when the peer has taken nothing of what waits for it.
-    unread_since: Option<Instant>,
-    closing: Option<CloseCause>,
+    pub(super) unread_since: Option<Instant>,
+    pub(super) closing: Option<CloseCause>,
 }
 
 enum Wake {
@@ -134,20 +132,22 @@ impl Connection {
             self.session.set_reading(now, read);
             self.wire.rest();
             // A deadline that moved away is left alone: when the timer fires, the session finds that nothing is due.
-            if let Some(wanted) = self.next_deadline(now) {
-                if armed.is_none_or(|armed| wanted < armed) {
-                    timer.as_mut().reset(wanted.into());
-                    armed = Some(wanted);
-                }
+            if let Some(wanted) = self.next_deadline(now)
+                && armed.is_none_or(|armed| wanted < armed)
+            {
+                timer.as_mut().reset(wanted.into());
+                armed = Some(wanted);
             }
             let Self { wire, job, stalled, mailbox, .. } = &mut self;
+            // In this order: what ends the session or lets it go on comes before the client's bytes, of which there may be ever more.
             let wake = tokio::select! {
-                step = wire.step(read) => Wake::Step(step),
+                biased;
+                () = stopped.as_mut(), if !is_stopped => Wake::Stop,
+                () = mailbox.arrived() => Wake::Mail,
                 done = async { job.as_mut().expect("guarded").await }, if job.is_some() => Wake::Job(done),
                 () = async { (&mut stalled.as_mut().expect("guarded").space).await }, if stalled.is_some() => Wake::Space,
-                () = mailbox.arrived() => Wake::Mail,
                 () = timer.as_mut(), if armed.is_some() => Wake::Timer,
-                () = stopped.as_mut(), if !is_stopped => Wake::Stop,
+                step = wire.step(read) => Wake::Step(step),
             };
             let now = self.shared.moment();
             match wake {
@@ -260,125 +260,6 @@ impl Connection {
         self.acked = acked;
     }
 
-    /// A peer that has failed too often is not listened to for a while.
-    fn check_peer(&self, now: Moment) -> Result<(), Box<Refusal>> {
-        self.shared.failures.lock().check(self.peer.ip(), now.at).map_err(|retry_after_seconds| {
-            Box::new(Refusal::Throttled { what: "failed proofs from one network", retry_after_seconds })
-        })
-    }
-
-    fn attest(&mut self, now: Moment, connect: ProvisioningConnect) {
-        let result = self
-            .check_peer(now)
-            .and_then(|()| self.shared.parts.provisioning.attest(claim_of(&connect), now.wall).map_err(Box::new));
-        match result {
-            Ok(attested) => {
-                Span::current().record("role", "provisioning");
-                Span::current().record("registration.id", attested.registration_id.as_str());
-                debug!(
-                    enrollment = %attested.enrollment,
-                    api_version = connect.api_version,
-                    client_type = connect.client_type.as_deref().unwrap_or_default(),
-                    "provisioning session opened"
-                );
-                self.claim = Some(Arc::new(connect));
-                self.accepted(RoleKind::Provisioning);
-                self.session.handle_event(now, Event::Attested);
-            }
-            Err(refusal) => self.session.handle_event(now, Event::ConnectRefused(refusal)),
-        }
-    }
-
-    fn accepted(&mut self, role: RoleKind) {
-        self.unauthenticated.authenticated();
-        self.decoder.connected();
-        self.counted = Some(Counted::new(&self.shared.metrics, role));
-    }
-
-    fn open_hub(&mut self, now: Moment, connect: HubConnect) {
-        let in_trouble = self.shared.log_trouble.lock().is_some_and(|until| now.at < until);
-        let result = self.check_peer(now).and_then(|()| match in_trouble {
-            true => Err(Box::new(Refusal::Unavailable { why: "the telemetry disk refuses messages".into() })),
-            false => Ok(()),
-        });
-        match result {
-            Ok(()) => {
-                let (shared, mailbox) = (Arc::clone(&self.shared), Arc::clone(&self.mailbox));
-                self.job = Some(Box::pin(async move {
-                    match open(shared, connect, mailbox).await {
-                        Ok(opened) => JobDone::Opened(Box::new(opened)),
-                        Err(refusal) => JobDone::Event(Event::ConnectRefused(Box::new(refusal))),
-                    }
-                }));
-            }
-            Err(refusal) => self.session.handle_event(now, Event::ConnectRefused(refusal)),
-        }
-    }
-
-    /// Keeps the evidence of a refusal, counts it, and holds it against the peer if its proof was no good.
-    fn refused(&mut self, now: Moment, refused: RefusedConnect) {
-        let RefusedConnect { code, refusal, subject } = refused;
-        let tracking_id = self.shared.parts.environment.entropy().tracking_id();
-        let error = refusal.code();
-        let cut: String = subject.chars().take(260).collect();
-        info!(connack = code as u8, code = %error, tracking_id = %tracking_id, subject = cut, cause = %refusal, "CONNECT refused");
-        self.shared.metrics.connect_refused(code, error.name);
-        if matches!(code, ConnectCode::NotAuthorized | ConnectCode::BadUserNameOrPassword) {
-            self.shared.failures.lock().failed(self.peer.ip(), now.at);
-        }
-        let refusals = self.shared.parts.provisioning.refusals();
-        refusals.record(tracking_id, &refusal, &subject, Some(self.peer), now.wall);
-    }
-
-    fn request(&mut self, now: Moment, request: Request) {
-        let Some(claim) = self.claim.clone() else { return };
-        let (peer, wall) = (self.peer, now.wall);
-        let origin = Origin { peer: Some(peer), now: wall };
-        let provisioning = self.shared.parts.provisioning.clone();
-        let entropy = self.shared.parts.environment.entropy();
-        // The service draws its tracking id first: so does this copy.
-        let tracking_id = entropy.clone().tracking_id();
-        match request {
-            Request::Register { body } => {
-                self.job = Some(Box::pin(async move {
-                    let registered = provisioning.register(claim_of(&claim), &body, origin, entropy).await;
-                    let tracking_id = tracking_id.to_string();
-                    JobDone::Answered { request: "registration", registered: Box::new(registered), tracking_id }
-                }));
-            }
-            Request::Status { operation_id } => {
-                let registered = provisioning.operation_status(claim_of(&claim), &operation_id, origin, entropy);
-                self.answered(now, "poll", registered, tracking_id.as_str());
-            }
-            Request::Refuse(refusal) => {
-                let refusals = provisioning.refusals();
-                refusals.record(tracking_id.clone(), &refusal, &claim.registration_id, Some(peer), wall);
-                let answer = Answer::error(&refusal, &tracking_id, wall);
-                self.answered(now, "request", Registered { answer, refusal: Some(refusal) }, tracking_id.as_str());
-            }
-        }
-    }
-
-    fn answered(&mut self, now: Moment, request: &'static str, registered: Registered, tracking_id: &str) {
-        let Registered { answer, refusal } = registered;
-        let outcome = RequestOutcome::of(refusal.as_ref());
-        match request {
-            "poll" => self.shared.metrics.polled(outcome),
-            _ => self.shared.metrics.registered(outcome),
-        }
-        match &refusal {
-            None => debug!(status = answer.status, "{request} answered"),
-            Some(refusal) => {
-                let code = refusal.code();
-                info!(status = answer.status, code = %code, tracking_id, cause = %refusal, "{request} refused");
-                if code.http_status() == 401 {
-                    self.shared.failures.lock().failed(self.peer.ip(), now.at);
-                }
-            }
-        }
-        self.session.handle_event(now, Event::Answered(answer));
-    }
-
     fn job_done(&mut self, now: Moment, done: JobDone) {
         match done {
             JobDone::Event(event) => self.session.handle_event(now, event),
@@ -479,13 +360,5 @@ impl Connection {
             }
         };
         tokio::join!(give_back, last_words);
-    }
-}
-
-fn claim_of(connect: &ProvisioningConnect) -> Claim<'_> {
-    Claim {
-        id_scope: &connect.id_scope,
-        registration_id: &connect.registration_id,
-        token: connect.token.as_ref().map(Password::expose),
     }
 }

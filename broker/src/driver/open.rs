@@ -119,10 +119,12 @@ pub(super) async fn open(
     let mut next: (Entry, AppendDone) =
         (Entry::Open { client: client.clone(), epoch }, Box::new(move |result| drop(done.send(result))));
     loop {
-        // Looked at before each try: while this one waits for room, a newer session may come, open and go. An opening behind all
-        // that would be the fence's newest.
-        if let Some(by) = shared.parts.sessions.live(&client).filter(|live| *live != epoch) {
-            return Err(unavailable(format!("a newer session of this client has begun ({by})")));
+        // Looked at before each try: while this one waits for room, newer sessions may come, open and go, and an opening behind
+        // all that would be the fence's newest.
+        match shared.parts.sessions.live(&client) {
+            Some(live) if live == epoch => {}
+            Some(by) => return Err(unavailable(format!("a newer session of this client has begun ({by})"))),
+            None => return Err(unavailable("a newer session of this client has come and gone")),
         }
         if mailbox.is_close_asked() {
             return Err(unavailable("the session was ended before it began"));

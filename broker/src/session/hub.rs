@@ -181,10 +181,10 @@ impl HubRole {
         result: Result<Appended, AppendError>,
         effects: &mut Effects,
     ) -> Result<(), CloseCause> {
-        if let Some(index) = self.in_flight.iter().position(|(waiting, _)| *waiting == ticket) {
-            if let Some((_, length)) = self.in_flight.remove(index) {
-                self.in_flight_bytes -= length;
-            }
+        if let Some(index) = self.in_flight.iter().position(|(waiting, _)| *waiting == ticket)
+            && let Some((_, length)) = self.in_flight.remove(index)
+        {
+            self.in_flight_bytes -= length;
         }
         match result {
             Ok(_) => {

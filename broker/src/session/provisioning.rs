@@ -122,11 +122,11 @@ impl ProvisioningRole {
     }
 
     fn start_next(&mut self, effects: &mut Effects) {
-        if self.running.is_none() {
-            if let Some((rid, request)) = self.waiting.pop_front() {
-                self.running = Some(rid);
-                effects.push_back(Effect::Request(request));
-            }
+        if self.running.is_none()
+            && let Some((rid, request)) = self.waiting.pop_front()
+        {
+            self.running = Some(rid);
+            effects.push_back(Effect::Request(request));
         }
     }
 

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
 use unicity_broker::Guarantee;
 use unicity_broker::codec::{ConnectCode, Packet};
 use unicity_hub::SessionEpoch;
@@ -153,7 +154,7 @@ impl Model {
                     if message.will {
                         continue;
                     }
-                    let body = String::from_utf8(message.body.to_vec()).unwrap();
+                    let body = String::from_utf8(message.body.to_vec()).expect("bodies here are text");
                     prop_assert_eq!(self.sent.get(&body).copied(), device, "U4: stamped as whom it came from");
                     prop_assert!(stored.insert(body), "no message is stored twice");
                 }
@@ -168,9 +169,13 @@ impl Model {
     }
 }
 
-async fn run(actions: Vec<Action>) -> Result<bool, TestCaseError> {
-    // No deadline may end a session here: the log may be as slow as it likes.
-    let world = World::with(|settings| settings.accept_deadline = std::time::Duration::from_secs(100_000));
+/// No deadline may end a session here: the log may be as slow as it likes.
+fn world() -> World {
+    World::with(|settings| settings.accept_deadline = std::time::Duration::from_secs(100_000))
+}
+
+/// Runs the actions; says whether a session took over a live one.
+async fn run(world: World, actions: Vec<Action>) -> Result<bool, TestCaseError> {
     DEVICES.iter().for_each(|device| world.add_device(device));
     world.log.set_manual(true);
     let mut model = Model::default();
@@ -206,15 +211,50 @@ async fn run(actions: Vec<Action>) -> Result<bool, TestCaseError> {
 
 #[test]
 fn sessions_hold_u3_and_u4_whatever_happens_when() {
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig { cases: 200, ..ProptestConfig::default() });
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig { cases: 400, ..ProptestConfig::default() });
     let takeovers = std::cell::Cell::new(0);
     let result = runner.run(&prop::collection::vec(action(), 1..60), |actions| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        takeovers.set(takeovers.get() + u32::from(runtime.block_on(run(actions))?));
+        takeovers.set(takeovers.get() + u32::from(runtime.block_on(async { run(world(), actions).await })?));
         Ok(())
     });
     if let Err(error) = result {
         panic!("{error}");
     }
-    assert!(takeovers.get() > 50, "the model would say nothing if sessions seldom met: {} of 200", takeovers.get());
+    assert!(takeovers.get() > 100, "the model would say nothing if sessions seldom met: {} of 400", takeovers.get());
+}
+
+/// The proof that the model looks: the same run, with openings that overtake messages, is fine behind a fence and not without.
+#[tokio::test(start_paused = true)]
+async fn the_model_notices_a_log_without_a_fence() {
+    let connection = || any_index(0);
+    let actions = vec![
+        Action::Connect { device: 0, will: false },
+        Action::Settle,
+        Action::Store { count: 1 },
+        Action::Settle,
+        Action::Publish { connection: connection(), acknowledged: true },
+        Action::Settle,
+        Action::Connect { device: 0, will: false },
+        Action::Settle,
+        Action::Store { count: 9 },
+        Action::Settle,
+    ];
+    for (fence_is_off, is_noticed) in [(false, false), (true, true)] {
+        let world = world();
+        world.log.sabotage(fence_is_off);
+        let result = run(world, actions.clone()).await;
+        assert_eq!(result.is_err(), is_noticed, "{result:?}");
+    }
+}
+
+/// The index of this place in a list of any length above it.
+fn any_index(place: usize) -> prop::sample::Index {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    loop {
+        let index = any::<prop::sample::Index>().new_tree(&mut runner).expect("an index").current();
+        if index.index(2) == place {
+            return index;
+        }
+    }
 }

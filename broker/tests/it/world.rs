@@ -39,10 +39,10 @@ use unicity_provisioning::{
 };
 use zeroize::Zeroizing;
 
-pub const SCOPE: &str = "0ne00000001";
-pub const HUB: &str = "hub.local";
+pub(crate) const SCOPE: &str = "0ne00000001";
+pub(crate) const HUB: &str = "hub.local";
 /// 2026-01-02T03:04:05.678Z
-pub const NOW: Timestamp = Timestamp(1_767_323_045_678);
+pub(crate) const NOW: Timestamp = Timestamp(1_767_323_045_678);
 
 #[derive(Default)]
 struct Maps {
@@ -54,27 +54,28 @@ struct Maps {
     subscriptions: BTreeMap<ClientIdentity, Vec<Subscription>>,
 }
 
-pub struct FakeRegistry {
+pub(crate) struct FakeRegistry {
     maps: Mutex<Maps>,
     settings: Arc<Settings>,
-    pub writes: AtomicU64,
+    pub(crate) writes: AtomicU64,
     held: watch::Sender<bool>,
-    pub failing: Mutex<Option<RegistryError>>,
+    pub(crate) failing: Mutex<Option<RegistryError>>,
 }
 
 impl FakeRegistry {
     /// Writes are decided, but not answered, until `held` is false again.
-    pub fn hold(&self, held: bool) {
+    pub(crate) fn hold(&self, held: bool) {
         self.held.send_replace(held);
     }
 
-    pub fn stored_subscriptions(&self, client: &ClientIdentity) -> Option<Vec<Subscription>> {
+    pub(crate) fn stored_subscriptions(&self, client: &ClientIdentity) -> Option<Vec<Subscription>> {
         self.maps.lock().subscriptions.get(client).cloned()
     }
 
-    pub fn set_device(&self, id: &str, change: impl FnOnce(&mut DeviceIdentity)) {
+    pub(crate) fn set_device(&self, id: &str, change: impl FnOnce(&mut DeviceIdentity)) {
         let mut maps = self.maps.lock();
-        change(maps.devices.get_mut(&("default".parse().unwrap(), id.parse().unwrap())).unwrap());
+        let device = client_identity(id);
+        change(maps.devices.get_mut(&(device.hub, device.device_id)).expect("a device that was added"));
     }
 
     fn apply(&self, change: Change) {
@@ -159,7 +160,7 @@ impl Registry for FakeRegistry {
 
 /// What the fake log holds, in the order of offsets.
 #[derive(Debug, Clone)]
-pub enum Logged {
+pub(crate) enum Logged {
     Open(ClientIdentity, unicity_hub::SessionEpoch),
     Message(Box<Message>, u64),
 }
@@ -170,9 +171,11 @@ struct LogState {
     queue: VecDeque<(Entry, AppendDone)>,
     logged: Vec<Logged>,
     failing: Option<AppendError>,
+    openings_jump: bool,
+    fence_is_off: bool,
 }
 
-pub struct FakeLog {
+pub(crate) struct FakeLog {
     state: Mutex<LogState>,
     manual: Mutex<bool>,
     capacity: Mutex<usize>,
@@ -181,27 +184,34 @@ pub struct FakeLog {
 
 impl FakeLog {
     /// Entries wait in the queue for [`Self::process`].
-    pub fn set_manual(&self, manual: bool) {
+    pub(crate) fn set_manual(&self, manual: bool) {
         *self.manual.lock() = manual;
         if !manual {
             self.process(usize::MAX);
         }
     }
 
-    pub fn set_capacity(&self, capacity: usize) {
+    pub(crate) fn set_capacity(&self, capacity: usize) {
         *self.capacity.lock() = capacity;
     }
 
-    pub fn set_failing(&self, error: Option<AppendError>) {
+    pub(crate) fn set_failing(&self, error: Option<AppendError>) {
         self.state.lock().failing = error;
     }
 
-    pub fn queued(&self) -> usize {
+    /// Openings go before all that is queued, so that messages of the older session come behind them: what a fence is for. With
+    /// `fence_is_off` it lets them pass, to see that a test would notice.
+    pub(crate) fn sabotage(&self, fence_is_off: bool) {
+        let mut state = self.state.lock();
+        (state.openings_jump, state.fence_is_off) = (true, fence_is_off);
+    }
+
+    pub(crate) fn queued(&self) -> usize {
         self.state.lock().queue.len()
     }
 
     /// Stores the oldest entries, and answers them.
-    pub fn process(&self, count: usize) {
+    pub(crate) fn process(&self, count: usize) {
         for _ in 0..count {
             let mut state = self.state.lock();
             let Some((entry, done)) = state.queue.pop_front() else { break };
@@ -219,6 +229,11 @@ impl FakeLog {
                 }
                 Entry::Message(message) => match state.failing.clone() {
                     Some(error) => Err(error),
+                    None if state.fence_is_off => {
+                        let offset = state.logged.len() as u64;
+                        state.logged.push(Logged::Message(message, offset));
+                        Ok(Appended::Stored { offset })
+                    }
                     None => match state.fence.admit(&message.stamp.client, message.stamp.epoch) {
                         Some(permit) => {
                             let offset = state.logged.len() as u64;
@@ -235,11 +250,11 @@ impl FakeLog {
         }
     }
 
-    pub fn logged(&self) -> Vec<Logged> {
+    pub(crate) fn logged(&self) -> Vec<Logged> {
         self.state.lock().logged.clone()
     }
 
-    pub fn messages(&self) -> Vec<Message> {
+    pub(crate) fn messages(&self) -> Vec<Message> {
         let messages = self.logged().into_iter().filter_map(|logged| match logged {
             Logged::Message(message, _) => Some(*message),
             Logged::Open(..) => None,
@@ -247,7 +262,7 @@ impl FakeLog {
         messages.collect()
     }
 
-    pub fn open_sessions(&self) -> usize {
+    pub(crate) fn open_sessions(&self) -> usize {
         self.state.lock().fence.len()
     }
 }
@@ -262,7 +277,10 @@ impl TelemetryLog for FakeLog {
         if state.queue.len() >= *self.capacity.lock() {
             return Err((entry, done));
         }
-        state.queue.push_back((entry, done));
+        match entry {
+            Entry::Open { .. } if state.openings_jump => state.queue.push_front((entry, done)),
+            _ => state.queue.push_back((entry, done)),
+        }
         drop(state);
         if !*self.manual.lock() {
             self.process(usize::MAX);
@@ -280,19 +298,19 @@ impl TelemetryLog for FakeLog {
     }
 }
 
-pub struct World {
-    pub broker: Broker,
-    pub registry: Arc<FakeRegistry>,
-    pub log: Arc<FakeLog>,
-    pub sessions: Arc<Sessions>,
-    pub refusals: Arc<RefusalRing>,
-    pub clock: Arc<AtomicU64>,
-    pub stop: CancellationToken,
-    pub vault: Arc<Vault>,
+pub(crate) struct World {
+    pub(crate) broker: Broker,
+    pub(crate) registry: Arc<FakeRegistry>,
+    pub(crate) log: Arc<FakeLog>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) refusals: Arc<RefusalRing>,
+    pub(crate) clock: Arc<AtomicU64>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) vault: Arc<Vault>,
 }
 
 /// The key of a device or enrollment, by its name.
-pub fn key(name: &str) -> SharedAccessKey {
+pub(crate) fn key(name: &str) -> SharedAccessKey {
     SharedAccessKey::from_bytes(vec![1; 32])
         .unwrap()
         .hmac_sha256(name.as_bytes())
@@ -307,16 +325,16 @@ trait Pipe: Sized {
 }
 impl<T> Pipe for T {}
 
-pub fn client_identity(device: &str) -> ClientIdentity {
+pub(crate) fn client_identity(device: &str) -> ClientIdentity {
     ClientIdentity { hub: "default".parse().unwrap(), device_id: device.parse().unwrap(), module_id: None }
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(|_| {})
     }
 
-    pub fn with(change: impl FnOnce(&mut BrokerSettings)) -> Self {
+    pub(crate) fn with(change: impl FnOnce(&mut BrokerSettings)) -> Self {
         let hub = LinkedHub {
             name: "default".parse().unwrap(),
             host: HUB.parse().unwrap(),
@@ -373,7 +391,7 @@ impl World {
     }
 
     /// Makes a hub device, with [`key`] of its name.
-    pub fn add_device(&self, id: &str) {
+    pub(crate) fn add_device(&self, id: &str) {
         let slot = self.vault.store(&key(id), [0; 12]);
         let device = DeviceIdentity {
             hub: "default".parse().unwrap(),
@@ -392,7 +410,7 @@ impl World {
     }
 
     /// Makes an individual enrollment, with [`key`] of its name.
-    pub async fn enroll(&self, id: &str, status: ProvisioningStatus) {
+    pub(crate) async fn enroll(&self, id: &str, status: ProvisioningStatus) {
         let slot = self.vault.store(&key(id), [0; 12]);
         let terms = EnrollmentTerms {
             attestation: Attestation::SymmetricKey { primary: slot.clone(), secondary: slot },
@@ -417,11 +435,11 @@ impl World {
     }
 
     /// A connection over a pipe of 64 KiB, from `192.0.2.1`.
-    pub fn dial(&self) -> Client {
+    pub(crate) fn dial(&self) -> Client {
         self.dial_with(64 * 1024)
     }
 
-    pub fn dial_with(&self, pipe_bytes: usize) -> Client {
+    pub(crate) fn dial_with(&self, pipe_bytes: usize) -> Client {
         let (ours, theirs) = tokio::io::duplex(pipe_bytes);
         let info = ConnectionInfo {
             peer: "192.0.2.1:4711".parse().unwrap(),
@@ -443,7 +461,7 @@ impl World {
     }
 
     /// A client that sent this CONNECT, and its CONNACK.
-    pub async fn connect(&self, connect: Connect) -> (Client, ConnAck) {
+    pub(crate) async fn connect(&self, connect: Connect) -> (Client, ConnAck) {
         let mut client = self.dial();
         client.send(&Packet::Connect(Box::new(connect))).await;
         match client.recv().await {
@@ -453,20 +471,20 @@ impl World {
     }
 
     /// A device that is connected to its hub.
-    pub async fn hub_client(&self, device: &str) -> Client {
+    pub(crate) async fn hub_client(&self, device: &str) -> Client {
         let (client, connack) = self.connect(hub_connect(device)).await;
         assert_eq!(connack.code, ConnectCode::Accepted);
         client
     }
 
     /// A device that is connected for registration.
-    pub async fn provisioning_client(&self, id: &str) -> Client {
+    pub(crate) async fn provisioning_client(&self, id: &str) -> Client {
         let (client, connack) = self.connect(provisioning_connect(id)).await;
         assert_eq!(connack, ConnAck { session_present: false, code: ConnectCode::Accepted });
         client
     }
 
-    pub fn metric(&self, name: &str, label: &str) -> f64 {
+    pub(crate) fn metric(&self, name: &str, label: &str) -> f64 {
         let samples = self.broker.metrics().snapshot();
         let matching = samples.iter().filter(|sample| {
             sample.name == name && (label.is_empty() || sample.labels.iter().any(|(_, value)| value == label))
@@ -476,15 +494,15 @@ impl World {
 }
 
 /// Waits until nobody has anything to do at this moment.
-pub async fn settle() {
+pub(crate) async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
-pub fn token(resource: &str, key: &SharedAccessKey) -> String {
+pub(crate) fn token(resource: &str, key: &SharedAccessKey) -> String {
     SasToken::create(key, resource, NOW.unix_seconds() + 3600, None)
 }
 
-pub fn hub_connect(device: &str) -> Connect {
+pub(crate) fn hub_connect(device: &str) -> Connect {
     Connect {
         level: 4,
         client_id: device.into(),
@@ -496,7 +514,7 @@ pub fn hub_connect(device: &str) -> Connect {
     }
 }
 
-pub fn provisioning_connect(id: &str) -> Connect {
+pub(crate) fn provisioning_connect(id: &str) -> Connect {
     Connect {
         level: 4,
         client_id: id.into(),
@@ -508,7 +526,7 @@ pub fn provisioning_connect(id: &str) -> Connect {
     }
 }
 
-pub fn will(device: &str) -> Option<Will> {
+pub(crate) fn will(device: &str) -> Option<Will> {
     Some(Will {
         topic: topic(&format!("devices/{device}/messages/events/a=b")),
         payload: Bytes::from_static(b"gone"),
@@ -517,16 +535,16 @@ pub fn will(device: &str) -> Option<Will> {
     })
 }
 
-pub fn topic(text: &str) -> Topic {
+pub(crate) fn topic(text: &str) -> Topic {
     Topic::new(text.to_owned()).unwrap()
 }
 
-pub fn id(number: u16) -> PacketId {
+pub(crate) fn id(number: u16) -> PacketId {
     PacketId::new(number).unwrap()
 }
 
 /// PUBLISH; a packet identifier makes it QoS 1.
-pub fn publish(topic_name: &str, number: Option<u16>, payload: &str) -> Packet {
+pub(crate) fn publish(topic_name: &str, number: Option<u16>, payload: &str) -> Packet {
     Packet::Publish(Publish {
         dup: false,
         qos: if number.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce },
@@ -537,41 +555,41 @@ pub fn publish(topic_name: &str, number: Option<u16>, payload: &str) -> Packet {
     })
 }
 
-pub fn bytes_of(packet: &Packet) -> BytesMut {
+pub(crate) fn bytes_of(packet: &Packet) -> BytesMut {
     let mut bytes = BytesMut::new();
     encode(packet, &mut bytes).unwrap();
     bytes
 }
 
 /// The other end of a connection.
-pub struct Client {
+pub(crate) struct Client {
     stream: DuplexStream,
     decoder: Decoder,
     buffer: BytesMut,
-    pub task: JoinHandle<()>,
+    pub(crate) task: JoinHandle<()>,
 }
 
 impl Client {
-    pub async fn send(&mut self, packet: &Packet) {
+    pub(crate) async fn send(&mut self, packet: &Packet) {
         self.send_bytes(&bytes_of(packet)).await;
     }
 
-    pub async fn send_bytes(&mut self, bytes: &[u8]) {
+    pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.expect("the server reads");
     }
 
     /// As [`Self::send`], of a connection that may be closed already.
-    pub async fn try_send(&mut self, packet: &Packet) {
+    pub(crate) async fn try_send(&mut self, packet: &Packet) {
         let _ = self.stream.write_all(&bytes_of(packet)).await;
     }
 
     /// As [`Self::send_bytes`]; `None` if the connection is closed.
-    pub async fn try_send_bytes(&mut self, bytes: &[u8]) -> Option<()> {
+    pub(crate) async fn try_send_bytes(&mut self, bytes: &[u8]) -> Option<()> {
         self.stream.write_all(bytes).await.ok()
     }
 
     /// The next packet; `None` if the server closed the connection.
-    pub async fn recv(&mut self) -> Option<Packet> {
+    pub(crate) async fn recv(&mut self) -> Option<Packet> {
         loop {
             if let Some(packet) = self.decoder.decode(&mut self.buffer).expect("the server sends packets") {
                 return Some(packet);
@@ -585,7 +603,7 @@ impl Client {
     }
 
     /// What came so far, without waiting.
-    pub async fn received(&mut self) -> Vec<Packet> {
+    pub(crate) async fn received(&mut self) -> Vec<Packet> {
         settle().await;
         let mut packets = Vec::new();
         loop {
@@ -599,17 +617,17 @@ impl Client {
         }
     }
 
-    pub async fn raw(&mut self, count: usize) -> Vec<u8> {
+    pub(crate) async fn raw(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         self.stream.read_exact(&mut bytes).await.expect("the server sends so many bytes");
         bytes
     }
 
-    pub async fn expect_closed(mut self) {
+    pub(crate) async fn expect_closed(mut self) {
         assert_eq!(self.recv().await, None, "the server closes the connection");
     }
 
-    pub async fn subscribe(&mut self, number: u16, filter: &str, qos: QoS) -> Packet {
+    pub(crate) async fn subscribe(&mut self, number: u16, filter: &str, qos: QoS) -> Packet {
         self.send(&Packet::Subscribe { id: id(number), filters: vec![(filter.into(), qos)] }).await;
         self.recv().await.expect("a SUBACK")
     }

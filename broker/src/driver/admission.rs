@@ -1,0 +1,94 @@
+//! Who is let in: credentials of CONNECT, and what is kept of those that were no good.
+
+use std::sync::Arc;
+
+use tracing::{Span, debug, info};
+use unicity_identity::Refusal;
+use unicity_provisioning::Claim;
+
+use super::connection::{Connection, Counted, JobDone};
+use super::open::open;
+use crate::codec::{ConnectCode, Password};
+use crate::metrics::RoleKind;
+use crate::session::{Event, HubConnect, Moment, ProvisioningConnect, RefusedConnect};
+
+impl Connection {
+    /// A peer that has failed too often is not listened to for a while.
+    fn check_peer(&self, now: Moment) -> Result<(), Box<Refusal>> {
+        self.shared.failures.lock().check(self.peer.ip(), now.at).map_err(|retry_after_seconds| {
+            Box::new(Refusal::Throttled { what: "failed proofs from one network", retry_after_seconds })
+        })
+    }
+
+    pub(super) fn attest(&mut self, now: Moment, connect: ProvisioningConnect) {
+        let result = self
+            .check_peer(now)
+            .and_then(|()| self.shared.parts.provisioning.attest(claim_of(&connect), now.wall).map_err(Box::new));
+        match result {
+            Ok(attested) => {
+                Span::current().record("role", "provisioning");
+                Span::current().record("registration.id", attested.registration_id.as_str());
+                debug!(
+                    enrollment = %attested.enrollment,
+                    api_version = connect.api_version,
+                    client_type = connect.client_type.as_deref().unwrap_or_default(),
+                    "provisioning session opened"
+                );
+                self.claim = Some(Arc::new(connect));
+                self.accepted(RoleKind::Provisioning);
+                self.session.handle_event(now, Event::Attested);
+            }
+            Err(refusal) => self.session.handle_event(now, Event::ConnectRefused(refusal)),
+        }
+    }
+
+    pub(super) fn accepted(&mut self, role: RoleKind) {
+        self.unauthenticated.authenticated();
+        self.decoder.connected();
+        self.counted = Some(Counted::new(&self.shared.metrics, role));
+    }
+
+    pub(super) fn open_hub(&mut self, now: Moment, connect: HubConnect) {
+        let in_trouble = self.shared.log_trouble.lock().is_some_and(|until| now.at < until);
+        let result = self.check_peer(now).and_then(|()| match in_trouble {
+            true => Err(Box::new(Refusal::Unavailable { why: "the telemetry disk refuses messages".into() })),
+            false => Ok(()),
+        });
+        match result {
+            Ok(()) => {
+                let (shared, mailbox) = (Arc::clone(&self.shared), Arc::clone(&self.mailbox));
+                self.job = Some(Box::pin(async move {
+                    match open(shared, connect, mailbox).await {
+                        Ok(opened) => JobDone::Opened(Box::new(opened)),
+                        Err(refusal) => JobDone::Event(Event::ConnectRefused(Box::new(refusal))),
+                    }
+                }));
+            }
+            Err(refusal) => self.session.handle_event(now, Event::ConnectRefused(refusal)),
+        }
+    }
+
+    /// Keeps the evidence of a refusal, counts it, and holds it against the peer if its proof was no good.
+    pub(super) fn refused(&mut self, now: Moment, refused: RefusedConnect) {
+        let RefusedConnect { code, refusal, subject } = refused;
+        let tracking_id = self.shared.parts.environment.entropy().tracking_id();
+        let error = refusal.code();
+        let cut: String = subject.chars().take(260).collect();
+        info!(connack = code as u8, code = %error, tracking_id = %tracking_id, subject = cut, cause = %refusal, "CONNECT refused");
+        self.shared.metrics.connect_refused(code, error.name);
+        if matches!(code, ConnectCode::NotAuthorized | ConnectCode::BadUserNameOrPassword) {
+            self.shared.failures.lock().failed(self.peer.ip(), now.at);
+        }
+        let refusals = self.shared.parts.provisioning.refusals();
+        refusals.record(tracking_id, &refusal, &subject, Some(self.peer), now.wall);
+    }
+}
+
+/// What a registering device claims.
+pub(super) fn claim_of(connect: &ProvisioningConnect) -> Claim<'_> {
+    Claim {
+        id_scope: &connect.id_scope,
+        registration_id: &connect.registration_id,
+        token: connect.token.as_ref().map(Password::expose),
+    }
+}
