@@ -32,7 +32,14 @@ pub fn activation_blob(
     let (credential, credential_secret) = make_credential(ek, srk.name(), &inner_key, entropy);
     let (duplicate, duplicate_secret) = object.duplicate(srk, &inner_key, outer, entropy);
     let public = object.public().clone();
-    ActivationBlob { credential, credential_secret, duplicate, duplicate_secret, public, data: Data::default() }
+    ActivationBlob {
+        credential,
+        credential_secret,
+        duplicate,
+        duplicate_secret,
+        public,
+        data: Data::of_bounded(Vec::new()),
+    }
 }
 
 /// The server's secret that challenges derive from.

@@ -24,13 +24,7 @@ pub fn make_credential(
 }
 
 /// The credential under the keys that derive from `seed`; `hash` and `cipher` are those of the EK (part 1, 24.4 and 24.5).
-pub(super) fn seal(
-    hash: HashAlgorithm,
-    cipher: AesCfb,
-    seed: &[u8],
-    name: &Name,
-    credential: &[u8],
-) -> IdObject {
+pub(super) fn seal(hash: HashAlgorithm, cipher: AesCfb, seed: &[u8], name: &Name, credential: &[u8]) -> IdObject {
     let mut identity = sized(credential);
     let key = kdfa(hash, seed, "STORAGE", name.as_bytes(), &[], cipher.key_size());
     symmetric::encrypt(cipher, &key, &mut identity);

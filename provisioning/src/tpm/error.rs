@@ -1,6 +1,7 @@
 //! Why bytes are no TPM structure, and why a well-formed key is not taken. Each names the field, as part 2 calls it.
 
 use super::key::KeyRole;
+use crate::x509::Weakness;
 
 /// The bytes are not the structure that they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,12 +78,9 @@ pub enum UnfitKey {
         /// The digest in hexadecimal; empty if there is none.
         found: String,
     },
-    /// Too few bits.
-    #[error("its modulus has {found} bits; 2048, 3072 and 4096 are accepted")]
-    Bits {
-        /// How many it has.
-        found: u16,
-    },
+    /// Its private key can be found.
+    #[error(transparent)]
+    Weak(#[from] Weakness),
     /// Another public exponent than 65537, which every template has.
     #[error("its public exponent is {found}; 65537 is accepted")]
     Exponent {
@@ -92,15 +90,6 @@ pub enum UnfitKey {
     /// The modulus is shorter than it claims.
     #[error("its modulus begins with a zero bit")]
     ShortModulus,
-    /// The modulus is no product of two large primes.
-    #[error("its modulus is divisible by {factor}")]
-    SmallFactor {
-        /// A prime factor.
-        factor: u32,
-    },
-    /// The modulus has the mark of the ROCA key generator (CVE-2017-15361): its private key can be computed.
-    #[error("its modulus was made by the faulty generator of CVE-2017-15361 (ROCA): the private key can be computed")]
-    Roca,
     /// The point of an ECC key is not on the curve, or is the point at infinity.
     #[error("its point is not on the curve P-256")]
     NotOnCurve,

@@ -35,9 +35,7 @@ pub fn kdfe(
     party_v: &[u8],
     size: usize,
 ) -> Zeroizing<Vec<u8>> {
-    blocks(hash, size, |counter| {
-        Zeroizing::new(hash.digest(&[counter, z, label.as_bytes(), &[0], party_u, party_v]))
-    })
+    blocks(hash, size, |counter| Zeroizing::new(hash.digest(&[counter, z, label.as_bytes(), &[0], party_u, party_v])))
 }
 
 /// Numbered blocks, one after the other, cut to `size` bytes.

@@ -11,7 +11,8 @@ use super::error::{InvalidTpmKey, KeyFault, UnfitKey};
 use super::name::Name;
 use super::public::{Attributes, Public, PublicKey};
 use super::secret::Exchange;
-use super::{spki, weak};
+use super::spki;
+use crate::x509::weak::rsa_weakness;
 
 /// What every EK and SRK is: a storage key that its TPM made and that never leaves it.
 const STORAGE: u32 = Attributes::FIXED_TPM
@@ -227,13 +228,16 @@ impl StorageKey {
     fn new(public: &Public) -> Result<Self, UnfitKey> {
         let (symmetric, algorithm, exchange) = match &public.key {
             PublicKey::Rsa { symmetric, bits, exponent, modulus } => {
-                if *bits < 2048 {
-                    return Err(UnfitKey::Bits { found: *bits });
+                let power = if *exponent == 0 { 65537 } else { *exponent };
+                if let Some(weakness) = rsa_weakness(modulus, &power.to_be_bytes()) {
+                    return Err(weakness.into());
                 }
-                if !matches!(*exponent, 0 | 65537) {
-                    return Err(UnfitKey::Exponent { found: *exponent });
+                if power != 65537 {
+                    return Err(UnfitKey::Exponent { found: power });
                 }
-                weak::check_modulus(modulus)?;
+                if modulus.first().is_none_or(|byte| byte & 0x80 == 0) {
+                    return Err(UnfitKey::ShortModulus);
+                }
                 (*symmetric, KeyAlgorithm::Rsa(*bits), Exchange::rsa(modulus).ok_or(UnfitKey::ShortModulus)?)
             }
             PublicKey::EccP256 { symmetric, x, y } => {
@@ -244,10 +248,6 @@ impl StorageKey {
         check_attributes(public, STORAGE, NOT_STORAGE)?;
         let (wire, name, name_alg) = (public.to_bytes(), public.name(), public.name_alg);
         Ok(Self { wire, name_alg, symmetric, exchange, algorithm, name })
-    }
-
-    pub(super) fn name(&self) -> &Name {
-        &self.name
     }
 }
 

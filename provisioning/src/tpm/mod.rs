@@ -25,14 +25,13 @@ pub mod structures;
 mod secret;
 mod spki;
 mod symmetric;
-mod weak;
 mod wire;
 
 #[cfg(test)]
 mod tests;
 
 pub use challenge::{Challenge, ChallengeSecret, WINDOW_MS, activation_blob};
-pub use duplicate::OuterWrapper;
+pub use duplicate::{HmacObject, OuterWrapper};
 pub use error::{InvalidTpmKey, KeyFault, Malformed, UnfitKey};
 pub use key::{EkTemplate, EndorsementKey, KeyAlgorithm, StorageRootKey};
 pub use name::Name;

@@ -247,12 +247,10 @@ fn read_hmac(reader: &mut Reader<'_>, name_alg: HashAlgorithm) -> Result<PublicK
 fn read_symmetric(reader: &mut Reader<'_>) -> Result<AesCfb, Malformed> {
     expect(reader, "symmetric.algorithm", algorithm::AES, "AES (0x0006)")?;
     let bits = reader.u16("symmetric.keyBits")?;
-    let cipher =
-        [AesCfb::Aes128, AesCfb::Aes256].into_iter().find(|known| known.bits() == bits).ok_or(Malformed::Value {
-            field: "symmetric.keyBits",
-            found: bits.into(),
-            allowed: "128, 256",
-        })?;
+    let cipher = [AesCfb::Aes128, AesCfb::Aes256]
+        .into_iter()
+        .find(|known| known.bits() == bits)
+        .ok_or(Malformed::Value { field: "symmetric.keyBits", found: bits.into(), allowed: "128, 256" })?;
     expect(reader, "symmetric.mode", algorithm::CFB, "CFB (0x0043)")?;
     Ok(cipher)
 }

@@ -1,8 +1,8 @@
 //! Trust anchors: the authorities that operators named, in an enrollment group or in the store of verified CAs.
 //!
-//! An anchor may be a root or an intermediate: what stands above it is of no interest. RFC 5280 6.2 leaves it open whether
-//! an anchor's own extensions count; here they do (basic constraints, key usage, path length, name constraints, dates),
-//! since an operator who uploads an intermediate expects its limits to hold.
+//! An anchor may be a root or an intermediate: what stands above it is of no interest. RFC 5280 6.2 leaves it open
+//! whether an anchor's own extensions count; here they do (basic constraints, key usage, path length, name constraints,
+//! dates), since an operator who uploads an intermediate expects its limits to hold.
 
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 
@@ -77,8 +77,8 @@ pub struct Anchor {
 }
 
 impl Anchor {
-    /// Makes an anchor of an authority's certificate. `name` is for evidence: the group's or the CA's. `verified`: someone
-    /// proved to hold its key, or an operator vouched for it.
+    /// Makes an anchor of an authority's certificate. `name` is for evidence: the group's or the CA's. `verified`:
+    /// someone proved to hold its key, or an operator vouched for it.
     ///
     /// # Errors
     /// [`AnchorError`] if it cannot be an authority. Dates are not judged here: they change.

@@ -6,8 +6,8 @@ use super::anchor::Anchor;
 use super::certificate::Certificate;
 use super::chain::INTERMEDIATES_MAX;
 
-/// Partial paths that are looked at. An honest chain needs as many as it has certificates; one made of certificates that
-/// all bear the same name would need 16!.
+/// Partial paths that are looked at. An honest chain needs as many as it has certificates; one made of certificates
+/// that all bear the same name would need 16!.
 const STEPS_MAX: usize = 256;
 /// Candidates that are kept.
 const CANDIDATES_MAX: usize = 128;
@@ -26,6 +26,8 @@ pub(super) struct Walk {
     pub(super) candidates: Vec<Candidate>,
     /// Certificates whose issuer was not there, those of the longest paths first.
     pub(super) ends: Vec<usize>,
+    /// There were more partial paths than are looked at.
+    pub(super) exhausted: bool,
     /// A path grew beyond what is followed.
     pub(super) too_deep: bool,
 }
@@ -44,6 +46,7 @@ pub(super) fn walk(certificates: &[Certificate], anchors: &[Anchor]) -> Walk {
     while let Some(path) = queue.pop_front() {
         steps += 1;
         if steps > STEPS_MAX {
+            out.exhausted = true;
             break;
         }
         let Some(top) = path.last().and_then(|at| certificates.get(*at)) else { continue };
@@ -51,7 +54,9 @@ pub(super) fn walk(certificates: &[Certificate], anchors: &[Anchor]) -> Walk {
         let mut issuers: Vec<(bool, usize)> = anchors
             .iter()
             .enumerate()
-            .filter(|(_, anchor)| anchor.certificate().subject_der() == top.issuer_der() && !passes(anchor.certificate()))
+            .filter(|(_, anchor)| {
+                anchor.certificate().subject_der() == top.issuer_der() && !passes(anchor.certificate())
+            })
             .map(|(at, anchor)| (!identifiers_agree(top, anchor.certificate()), at))
             .collect();
         issuers.sort_by_key(|(disagree, _)| *disagree);

@@ -101,8 +101,8 @@ impl Certificate {
     /// Parses one certificate; nothing may follow it.
     ///
     /// # Errors
-    /// [`CertificateError`]. Weak keys, broken signatures, odd subjects and unknown critical extensions are read, so that
-    /// they can be shown; whoever relies on a certificate checks them.
+    /// [`CertificateError`]. Weak keys, broken signatures, odd subjects and unknown critical extensions are read, so
+    /// that they can be shown; whoever relies on a certificate checks them.
     pub fn parse(bytes: &[u8]) -> Result<Self, CertificateError> {
         if bytes.len() > CERTIFICATE_BYTES_MAX {
             return Err(CertificateError::TooLarge { length: bytes.len() });
@@ -231,7 +231,8 @@ impl Certificate {
         der::split_signed(&self.der).is_ok_and(|signed| signature::is_signed_by(&signed, &issuer.key))
     }
 
-    /// The subject's DER, which names are compared by (RFC 5280 7.1 would allow more spellings; rustls-webpki does not).
+    /// The subject's DER, which names are compared by (RFC 5280 7.1 would allow more spellings; rustls-webpki does
+    /// not).
     #[must_use]
     pub fn subject_der(&self) -> &[u8] {
         &self.subject

@@ -1,15 +1,16 @@
 //! From what a device sends to an authority that an operator named.
 //!
-//! Two steps. *Building* follows names from the leaf upward, breadth first, so that the enrollment nearest to the leaf is
-//! found first; it is cheap, proves nothing and is bounded, since a stranger chooses what it walks through. *Validation*
-//! takes the candidates in that order: our own checks, which know reasons, then the path validation of rustls-webpki with
-//! exactly that path (RFC 5280 6.1: signatures, dates, basic constraints, path length, name constraints, extended key
-//! usage, critical extensions), whose word is final. So each signature is verified once on the way to a yes.
+//! Two steps. *Building* follows names from the leaf upward, breadth first, so that the enrollment nearest to the leaf
+//! is found first; it is cheap, proves nothing and is bounded, since a stranger chooses what it walks through.
+//! *Validation* takes the candidates in that order: our own checks, which know reasons, then the path validation of
+//! rustls-webpki with exactly that path (RFC 5280 6.1: signatures, dates, basic constraints, path length, name
+//! constraints, extended key usage, critical extensions), whose word is final. So each signature is verified once on
+//! the way to a yes.
 //!
 //! What rustls-webpki lacks and is checked here: key usage, the anchor's own dates and path length, weak keys, broken
-//! signature algorithms by name, clocks that differ, and reasons. Stricter than RFC 5280: names are compared byte for byte,
-//! self-issued certificates count in path lengths, and constraints on directory names refuse the path (RFC 5280 4.2.1.10
-//! allows that). Not here: revocation, see [`super::crl`].
+//! signature algorithms by name, clocks that differ, and reasons. Stricter than RFC 5280: names are compared byte for
+//! byte, self-issued certificates count in path lengths, and constraints on directory names refuse the path (RFC 5280
+//! 4.2.1.10 allows that). Not here: revocation, see [`super::crl`].
 
 use unicity_identity::Timestamp;
 
@@ -26,8 +27,9 @@ pub const PRESENTED_MAX: usize = 16;
 pub const PRESENTED_BYTES_MAX: usize = 64 * 1024;
 /// Most intermediates between a leaf and an anchor; rustls-webpki follows no more.
 pub const INTERMEDIATES_MAX: usize = 6;
-/// Candidates that are validated. A forged one costs one signature; honest devices have one or two.
-const CANDIDATES_JUDGED_MAX: usize = 8;
+/// Candidates that are validated. A forged one costs a few signatures; honest devices have one or two, and those whose
+/// key identifiers agree come first.
+const CANDIDATES_JUDGED_MAX: usize = 16;
 
 /// What a device sent in its handshake: its own certificate first, then others in any order.
 #[derive(Debug, Clone)]
@@ -37,13 +39,14 @@ pub struct DeviceChain {
 }
 
 impl DeviceChain {
-    /// Reads the certificates of a handshake. Exact duplicates are dropped. One that cannot be read is set aside and named
-    /// in a refusal, unless it is the first: a device may send more than is needed.
+    /// Reads the certificates of a handshake. Exact duplicates are dropped. One that cannot be read is set aside and
+    /// named in a refusal, unless it is the first: a device may send more than is needed.
     ///
     /// # Errors
     /// [`ChainRefusal`] if there are none, too many, too large ones, or the device's own cannot be read.
     pub fn parse<D: AsRef<[u8]>>(presented: &[D]) -> Result<Self, Box<ChainRefusal>> {
-        let refuse = |problem| Box::new(ChainRefusal { problem, at: None, chain: vec![], unreadable: vec![], nearest: None });
+        let refuse =
+            |problem| Box::new(ChainRefusal { problem, at: None, chain: vec![], unreadable: vec![], nearest: None });
         if presented.is_empty() {
             return Err(refuse(ChainProblem::Empty));
         }
@@ -165,6 +168,9 @@ fn dead_end<'a>(chain: &'a DeviceChain, walk: &Walk) -> Failure<'a> {
     if leaf.is_self_issued() {
         return Failure { problem: ChainProblem::SelfSigned, at: Some(leaf) };
     }
+    if walk.exhausted {
+        return Failure { problem: ChainProblem::TooManyPaths, at: None };
+    }
     if walk.too_deep {
         return Failure { problem: ChainProblem::TooDeep, at: None };
     }
@@ -205,22 +211,24 @@ fn nearest_miss(chain: &DeviceChain, anchors: &[Anchor]) -> Option<NearMiss> {
 pub struct AnchorMatch {
     /// Its place in the list of anchors given.
     pub anchor: usize,
-    /// Steps from the leaf: 1 if it is named as the leaf's issuer.
+    /// Steps from the leaf: 1 if it issued the leaf.
     pub distance: usize,
 }
 
-/// The anchors that a chain leads to **by its names**, nearest to the leaf first, then in the order listed.
+/// The anchors on a valid path, nearest to the leaf first, then in the order listed; the one that [`verify`] chose is
+/// among them. An anchor is on the path by name and key, whatever its own dates and whether or not it is verified.
 ///
-/// No signature, date or constraint is looked at: this is no proof, and [`verify`] is. It answers which enrollments a chain
-/// is under, whether or not it is valid: a disabled group anywhere below the one that [`verify`] chose must refuse the
-/// device, also when the disabled group's own certificate has expired or was renewed over the same key.
+/// So a disabled group is found also when its own certificate has expired, or was renewed over the same key and the
+/// device sends the new one: `verify` then goes on to a farther group, and the nearer one, disabled, must refuse the
+/// device.
 #[must_use]
-pub fn nearest_anchor(chain: &DeviceChain, anchors: &[Anchor]) -> Vec<AnchorMatch> {
-    let mut out: Vec<AnchorMatch> = Vec::new();
-    for candidate in walk(&chain.certificates, anchors).candidates {
-        if out.iter().all(|known| known.anchor != candidate.anchor) {
-            out.push(AnchorMatch { anchor: candidate.anchor, distance: candidate.path.len() });
-        }
-    }
-    out
+pub fn nearest_anchor(verified: &Verified<'_>, anchors: &[Anchor]) -> Vec<AnchorMatch> {
+    let issuers = verified.path.iter().copied().skip(1).chain([verified.anchor.certificate()]);
+    issuers
+        .zip(1..)
+        .flat_map(|(issuer, distance)| {
+            let here = anchors.iter().enumerate().filter(|(_, anchor)| anchor.certificate().is_same_entity(issuer));
+            here.map(move |(anchor, _)| AnchorMatch { anchor, distance })
+        })
+        .collect()
 }

@@ -2,7 +2,8 @@
 //!
 //! Certificate parsers are lenient, for good reasons of theirs. Here the bytes are names: a thumbprint or a key's
 //! fingerprint must not have a second spelling that another parser takes for the same certificate. So every element is
-//! walked before any parser sees it: definite and shortest lengths, shortest integers, no stray bits, no trailing bytes.
+//! walked before any parser sees it: definite and shortest lengths, shortest integers, no stray bits, no trailing
+//! bytes.
 //!
 //! Not here: what the elements mean. Contents of OCTET STRINGs (extension values) are walked by those who know them.
 
@@ -228,7 +229,9 @@ mod tests {
 
     #[test]
     fn one_value_has_one_encoding() {
-        for good in [&[0x30, 0x00][..], &[0x02, 0x01, 0x00], &[0x02, 0x02, 0x00, 0x80], &[0x01, 0x01, 0xff], &[0x05, 0x00]] {
+        for good in
+            [&[0x30, 0x00][..], &[0x02, 0x01, 0x00], &[0x02, 0x02, 0x00, 0x80], &[0x01, 0x01, 0xff], &[0x05, 0x00]]
+        {
             assert_eq!(check(good), Ok(()), "{good:02x?}");
         }
         for (bad, what) in [

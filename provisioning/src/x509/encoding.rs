@@ -112,7 +112,8 @@ fn pem_blocks(text: &str, label: &'static str) -> Result<Vec<Vec<u8>>, TextError
         number += 1;
         rest = &rest[at + BEGIN.len()..];
         let damaged = |label: &str, why| TextError::DamagedBlock { label: start_of(label), number, why };
-        let Some((found, after)) = rest.split_once("-----").filter(|(found, _)| found.len() < 64 && !found.contains('\n'))
+        let Some((found, after)) =
+            rest.split_once("-----").filter(|(found, _)| found.len() < 64 && !found.contains('\n'))
         else {
             return Err(damaged("PEM", "its first line does not end with `-----`"));
         };
@@ -167,7 +168,8 @@ pub(super) fn bodies(bytes: &[u8], label: &'static str, max: usize) -> Result<Ve
     }
 }
 
-/// Reads the certificates of a text, in its order: PEM (several blocks), base64 of DER, base64 of PEM, or a DER file's bytes.
+/// Reads the certificates of a text, in its order: PEM (several blocks), base64 of DER, base64 of PEM, or a DER file's
+/// bytes.
 ///
 /// # Errors
 /// [`TextError`] says what was found instead.

@@ -92,8 +92,8 @@ pub struct Extensions {
     pub authority_key_id: Option<Vec<u8>>,
 }
 
-/// The critical ones that path validation processes, by their last arc under id-ce: key usage, subject alternative name,
-/// basic constraints, name constraints, CRL distribution points, extended key usage.
+/// The critical ones that path validation processes, by their last arc under id-ce: key usage, subject alternative
+/// name, basic constraints, name constraints, CRL distribution points, extended key usage.
 const PROCESSED: [u8; 6] = [15, 17, 19, 30, 31, 37];
 
 fn subtree(name: &GeneralName<'_>) -> String {
@@ -130,8 +130,7 @@ pub(super) fn read(list: &[X509Extension<'_>]) -> Result<Extensions, Certificate
         }
         match extension.parsed_extension() {
             ParsedExtension::BasicConstraints(found) => {
-                out.basic_constraints =
-                    Some(BasicConstraints { ca: found.ca, path_length: found.path_len_constraint });
+                out.basic_constraints = Some(BasicConstraints { ca: found.ca, path_length: found.path_len_constraint });
             }
             ParsedExtension::KeyUsage(found) => {
                 out.key_usage = Some(KeyUsage {

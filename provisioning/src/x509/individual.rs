@@ -1,7 +1,8 @@
-//! A device's certificate against its individual enrollment: the very certificate, by thumbprint (`service-rest.md` 6.4).
+//! A device's certificate against its individual enrollment: the very certificate, by thumbprint (`service-rest.md`
+//! 6.4).
 //!
-//! No chain is looked at, so a self-signed certificate is as good as any, and one marked CA:TRUE (as `openssl req -x509`
-//! makes them) is taken too: what is pinned needs nobody to vouch for it.
+//! No chain is looked at, so a self-signed certificate is as good as any, and one marked CA:TRUE (as `openssl req
+//! -x509` makes them) is taken too: what is pinned needs nobody to vouch for it.
 
 use serde::{Deserialize, Serialize};
 use unicity_identity::{RegistrationId, Timestamp};

@@ -151,14 +151,16 @@ fn moment_in(path: &[&Certificate], now: Timestamp) -> UnixTime {
 }
 
 fn validate<'a>(path: &[&'a Certificate], anchor: &'a Anchor, now: Timestamp) -> Result<(), Failure<'a>> {
-    let ders: Vec<CertificateDer<'_>> = path.iter().map(|certificate| CertificateDer::from(certificate.der())).collect();
+    let ders: Vec<CertificateDer<'_>> =
+        path.iter().map(|certificate| CertificateDer::from(certificate.der())).collect();
     let Some((leaf, intermediates)) = ders.split_first() else {
         return Err(Failure { problem: ChainProblem::Empty, at: None });
     };
     let validated = EndEntityCert::try_from(leaf).and_then(|leaf| {
         let anchors = std::slice::from_ref(anchor.trust());
         let time = moment_in(path, now);
-        leaf.verify_for_usage(ALL_VERIFICATION_ALGS, anchors, intermediates, time, ClientPurpose, None, None).map(|_| ())
+        leaf.verify_for_usage(ALL_VERIFICATION_ALGS, anchors, intermediates, time, ClientPurpose, None, None)
+            .map(|_| ())
     });
     let Err(error) = validated else { return Ok(()) };
     Err(forged(path, anchor).unwrap_or_else(|| match error {

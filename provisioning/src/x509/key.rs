@@ -76,9 +76,10 @@ pub(super) fn bit_length(number: &[u8]) -> u32 {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     match &number[zeros..] {
         [] => 0,
-        [first, rest @ ..] => {
-            u32::try_from(rest.len()).unwrap_or(u32::MAX / 8).saturating_mul(8).saturating_add(8 - first.leading_zeros())
-        }
+        [first, rest @ ..] => u32::try_from(rest.len())
+            .unwrap_or(u32::MAX / 8)
+            .saturating_mul(8)
+            .saturating_add(8 - first.leading_zeros()),
     }
 }
 
@@ -126,7 +127,9 @@ impl PublicKey {
         match parts.oid {
             RSA_ENCRYPTION => {
                 if parts.parameters.is_none_or(|parameters| parameters.tag != NULL) {
-                    return Err(KeyError::NotCanonical("the parameters of `rsaEncryption` must be NULL (RFC 3279 2.3.1)"));
+                    return Err(KeyError::NotCanonical(
+                        "the parameters of `rsaEncryption` must be NULL (RFC 3279 2.3.1)",
+                    ));
                 }
                 der::check(parts.key)?;
                 let (modulus, exponent) = rsa_numbers(parts.key)?;
@@ -136,7 +139,8 @@ impl PublicKey {
                 made(KeyKind::Rsa, bit_length(modulus))
             }
             EC_PUBLIC_KEY => {
-                let curve = parts.parameters.ok_or(KeyError::NotCanonical("the curve must be named (RFC 5480 2.1.1)"))?;
+                let curve =
+                    parts.parameters.ok_or(KeyError::NotCanonical("the curve must be named (RFC 5480 2.1.1)"))?;
                 if curve.tag != OID {
                     return Err(KeyError::NotCanonical(
                         "the curve must be named, not given by its parameters (RFC 5480 2.1.1)",

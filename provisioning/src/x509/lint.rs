@@ -116,7 +116,9 @@ fn subject(leaf: &Certificate, against: Against<'_>, out: &mut Findings) {
         },
         (Ok(found), None) => match found.parse::<RegistrationId>() {
             Ok(id) => out.ok("common name", format!("CN={found}: the device registers as {id}")),
-            Err(error) => out.add(Level::Error, "common name", format!("CN={found:?} is no registration id: {error}"), remedy),
+            Err(error) => {
+                out.add(Level::Error, "common name", format!("CN={found:?} is no registration id: {error}"), remedy)
+            }
         },
         (Err(error), None) => out.add(Level::Error, "common name", error.to_string(), remedy),
     }
@@ -139,7 +141,12 @@ fn usage(leaf: &Certificate, grouped: bool, out: &mut Findings) {
     // An individual enrollment pins the certificate: what it says about its use is good manners there.
     let graver = if grouped { Level::Error } else { Level::Warning };
     if leaf.is_ca() {
-        out.add(graver, "basic constraints", "CA:TRUE on a device's certificate", "issue it with `basicConstraints=CA:FALSE`");
+        out.add(
+            graver,
+            "basic constraints",
+            "CA:TRUE on a device's certificate",
+            "issue it with `basicConstraints=CA:FALSE`",
+        );
     } else {
         out.ok("basic constraints", "not an authority");
     }
@@ -168,7 +175,12 @@ fn usage(leaf: &Certificate, grouped: bool, out: &mut Findings) {
     }
     if leaf.summary().version != 3 {
         let found = format!("X.509 v{}", leaf.summary().version);
-        out.add(Level::Error, "version", found, "issue it with extensions, which makes it v3: `openssl x509 -req -extfile FILE`");
+        out.add(
+            Level::Error,
+            "version",
+            found,
+            "issue it with extensions, which makes it v3: `openssl x509 -req -extfile FILE`",
+        );
     }
     if leaf.serial_der().len() > 20 || leaf.serial_der().first().is_some_and(|byte| byte & 0x80 != 0) {
         let remedy = "number certificates with positive numbers of at most 20 bytes (RFC 5280 4.1.2.2)";

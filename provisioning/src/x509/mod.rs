@@ -1,8 +1,8 @@
 //! X.509 attestation without sockets, clocks or files: certificates, chains, revocation, proof of possession.
 //!
-//! A TLS handshake proves that a device holds its certificate's key, and nothing else; what that certificate is worth is
-//! decided here, so that a refusal has a reason, evidence and a remedy. All that comes in is a stranger's until it is
-//! judged: sizes, numbers and walks are bounded, and bytes must be canonical DER before any parser sees them.
+//! A TLS handshake proves that a device holds its certificate's key, and nothing else; what that certificate is worth
+//! is decided here, so that a refusal has a reason, evidence and a remedy. All that comes in is a stranger's until it
+//! is judged: sizes, numbers and walks are bounded, and bytes must be canonical DER before any parser sees them.
 //!
 //! | question | function |
 //! | --- | --- |
@@ -49,7 +49,7 @@ pub use lint::{Against, Finding, Level, lint};
 pub use name::{CommonNameError, NameRefusal};
 pub use possession::{PossessionRefusal, VerificationCode, check_possession};
 pub use refusal::{ChainProblem, ChainRefusal, NearMiss, NearMissReason};
-pub use revocation::{CrlSet, DenyList, DeniedBy, RevocationRefusal, StaleCrl, StalePolicy};
+pub use revocation::{CrlSet, DeniedBy, DenyList, RevocationRefusal, StaleCrl, StalePolicy};
 pub use summary::{CertificateSummary, Thumbprint};
 pub use validity::{OutOfTime, check_validity};
 pub use weak::{Weakness, is_roca};

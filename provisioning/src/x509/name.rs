@@ -55,8 +55,8 @@ impl NameRefusal {
     }
 }
 
-/// What an attribute's text is; `None` if it is no text. BMPString and the obsolete TeletexString (read as Latin-1) still
-/// occur in factory equipment.
+/// What an attribute's text is; `None` if it is no text. BMPString and the obsolete TeletexString (read as Latin-1)
+/// still occur in factory equipment.
 fn text(attribute: &AttributeTypeAndValue<'_>) -> Option<String> {
     let bytes = attribute.as_slice();
     match attribute.attr_value().tag().0 {
@@ -132,8 +132,8 @@ fn write_value(out: &mut String, value: &str) {
     }
 }
 
-/// A name as text: the most specific part first, `CN=device,O=Contoso,C=US`. Control characters are escaped, so the text
-/// may stand in a log line.
+/// A name as text: the most specific part first, `CN=device,O=Contoso,C=US`. Control characters are escaped, so the
+/// text may stand in a log line.
 pub(super) fn to_text(name: &X509Name<'_>) -> String {
     let mut out = String::new();
     let parts: Vec<_> = name.iter_rdn().collect();

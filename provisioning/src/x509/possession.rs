@@ -1,5 +1,5 @@
-//! Proof of possession: who uploads an authority shows that its key is at hand, by signing a certificate for a code that
-//! nobody could know before (`service-rest.md` 8.2).
+//! Proof of possession: who uploads an authority shows that its key is at hand, by signing a certificate for a code
+//! that nobody could know before (`service-rest.md` 8.2).
 
 use unicity_identity::{Entropy, Timestamp};
 
@@ -8,8 +8,8 @@ use super::name::CommonNameError;
 use super::signature::Standing;
 use super::validity::{OutOfTime, check_validity};
 
-/// A verification code: 48 upper-case hexadecimal digits. A new one makes the old one worthless; whoever stores it sees to
-/// that.
+/// A verification code: 48 upper-case hexadecimal digits. A new one makes the old one worthless; whoever stores it sees
+/// to that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerificationCode(String);
 

@@ -87,8 +87,13 @@ pub enum ChainProblem {
     #[error("the chain leads back into itself and reaches no enrollment group's authority")]
     Loop,
     /// More intermediates than are followed.
-    #[error("more than {INTERMEDIATES_MAX} intermediates stand between the device and any enrollment group's authority")]
+    #[error(
+        "more than {INTERMEDIATES_MAX} intermediates stand between the device and any enrollment group's authority"
+    )]
     TooDeep,
+    /// More ways to walk than are looked at: many certificates of one name.
+    #[error("too many of the certificates sent have the same names, so there are too many ways from one to another")]
+    TooManyPaths,
     /// An issuer in the path is no authority.
     #[error("it issued a certificate of the chain, but {0}")]
     NotAuthority(AnchorError),
@@ -148,6 +153,7 @@ impl ChainProblem {
             Self::UnknownRoot { .. } => "UnknownRoot",
             Self::Loop => "ChainLoop",
             Self::TooDeep => "ChainTooDeep",
+            Self::TooManyPaths => "ChainAmbiguous",
             Self::NotAuthority(_) => "IssuerNotAuthority",
             Self::PathLength { .. } => "PathLength",
             Self::OutOfTime(OutOfTime::NotYetValid { .. }) => "CertificateNotYetValid",
@@ -164,7 +170,7 @@ impl ChainProblem {
     pub fn remedy(&self) -> String {
         match self {
             Self::Empty => "configure the device with its certificate and key".into(),
-            Self::TooMany { .. } | Self::TooLarge { .. } => {
+            Self::TooMany { .. } | Self::TooLarge { .. } | Self::TooManyPaths => {
                 "send the device's certificate and its intermediates only, as small as they can be".into()
             }
             Self::Unreadable(error) => error.remedy().into(),

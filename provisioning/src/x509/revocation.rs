@@ -1,7 +1,7 @@
 //! Is a certificate of a valid path revoked? By its authority's list, or by an operator's own word.
 //!
-//! Every certificate of the path is looked up but the anchor, which an operator trusts by itself. An authority without a
-//! list revokes nothing: who wants lists, uploads them.
+//! Every certificate of the path is looked up but the anchor, which an operator trusts by itself. An authority without
+//! a list revokes nothing: who wants lists, uploads them.
 
 use std::collections::HashSet;
 
@@ -108,8 +108,12 @@ impl RevocationRefusal {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::Revoked { .. } => "if this is no mistake, nothing; else issue a new certificate over a new key",
-            Self::Stale(_) => "add the authority's current list: `unicity crl add FILE`, or let `[x509] stale_crl = \"warn\"`",
-            Self::Denied { .. } => "if this is no mistake, nothing; a denied key stays denied for ever, so make a new one",
+            Self::Stale(_) => {
+                "add the authority's current list: `unicity crl add FILE`, or let `[x509] stale_crl = \"warn\"`"
+            }
+            Self::Denied { .. } => {
+                "if this is no mistake, nothing; a denied key stays denied for ever, so make a new one"
+            }
         }
     }
 }
@@ -147,14 +151,22 @@ impl CrlSet {
         }
     }
 
+    /// Removes the lists of an authority by its name as text, and says how many there were: the way back from a list
+    /// whose date was wrong, which nothing newer could replace.
+    pub fn remove(&mut self, issuer: &str) -> usize {
+        let before = self.lists.len();
+        self.lists.retain(|list| list.issuer() != issuer);
+        before - self.lists.len()
+    }
+
     /// The lists.
     #[must_use]
     pub fn lists(&self) -> &[Crl] {
         &self.lists
     }
 
-    /// Looks up every certificate of a valid path but the anchor. Returns the lists that are out of date, if the policy is
-    /// to warn. A certificate that an outdated list revokes is revoked.
+    /// Looks up every certificate of a valid path but the anchor. Returns the lists that are out of date, if the policy
+    /// is to warn. A certificate that an outdated list revokes is revoked.
     ///
     /// # Errors
     /// [`RevocationRefusal`], that of the certificate nearest to the anchor first: it explains the others.
@@ -224,8 +236,8 @@ impl DenyList {
         self.thumbprints.insert(thumbprint);
     }
 
-    /// Denies one certificate by issuer (as text, see [`CertificateSummary::issuer`]) and serial number (hexadecimal; case,
-    /// separators and leading zeros do not count).
+    /// Denies one certificate by issuer (as text, see [`CertificateSummary::issuer`]) and serial number (hexadecimal;
+    /// case, separators and leading zeros do not count).
     pub fn deny_serial(&mut self, issuer: &str, serial: &str) {
         self.serials.insert((issuer.to_owned(), canonical_serial(serial)));
     }
@@ -243,8 +255,8 @@ impl DenyList {
         self.serials.contains(&name).then_some(DeniedBy::Serial)
     }
 
-    /// Whether any certificate of a valid path is denied, the anchor among them: an operator may deny an authority without
-    /// touching its groups.
+    /// Whether any certificate of a valid path is denied, the anchor among them: an operator may deny an authority
+    /// without touching its groups.
     ///
     /// # Errors
     /// [`RevocationRefusal::Denied`].

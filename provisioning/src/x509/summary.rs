@@ -38,7 +38,8 @@ impl std::fmt::Debug for Thumbprint {
     }
 }
 
-/// What is shown and stored of a certificate. At most as long as the certificate itself; see [`CertificateSummary::short`].
+/// What is shown and stored of a certificate. At most as long as the certificate itself; see
+/// [`CertificateSummary::short`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertificateSummary {
     /// Subject, most specific part first: `CN=device,O=Contoso`.

@@ -8,7 +8,9 @@ use super::summary::CertificateSummary;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OutOfTime {
     /// Too early.
-    #[error("it begins at {not_before}, and it is {now}: {difference_seconds} s too early (allowed skew {skew_seconds} s)")]
+    #[error(
+        "it begins at {not_before}, and it is {now}: {difference_seconds} s too early (allowed skew {skew_seconds} s)"
+    )]
     NotYetValid {
         /// Its begin.
         not_before: Timestamp,
@@ -20,7 +22,9 @@ pub enum OutOfTime {
         skew_seconds: u64,
     },
     /// Too late.
-    #[error("it ended at {not_after}, and it is {now}: {difference_seconds} s too late (allowed skew {skew_seconds} s)")]
+    #[error(
+        "it ended at {not_after}, and it is {now}: {difference_seconds} s too late (allowed skew {skew_seconds} s)"
+    )]
     Expired {
         /// Its end.
         not_after: Timestamp,

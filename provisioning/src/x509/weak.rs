@@ -1,7 +1,7 @@
 //! Public keys whose private keys anyone can find: too short, badly made, or of known-broken generators.
 //!
-//! Such a key proves nothing, so it is refused wherever it appears, in a leaf, an intermediate or an authority. The tests
-//! are those that cost microseconds and need nothing but the key itself.
+//! Such a key proves nothing, so it is refused wherever it appears, in a leaf, an intermediate or an authority. The
+//! tests are those that cost microseconds and need nothing but the key itself.
 
 use super::key::{KeyKind, PublicKey};
 
@@ -31,7 +31,9 @@ pub enum Weakness {
         bits: u32,
     },
     /// The exponent is even, too small or too large.
-    #[error("the RSA public exponent {exponent}: it must be odd, at least {EXPONENT_MIN} and below 2^{EXPONENT_BITS_MAX}")]
+    #[error(
+        "the RSA public exponent {exponent}: it must be odd, at least {EXPONENT_MIN} and below 2^{EXPONENT_BITS_MAX}"
+    )]
     RsaExponent {
         /// In hexadecimal, at most 16 digits of it.
         exponent: String,
@@ -56,15 +58,20 @@ impl Weakness {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::RsaLong { .. } => "use EC P-256, or RSA of 2048 to 4096 bits",
-            Self::Roca => "update the firmware of the chip or TPM, make a new key (EC P-256 is not affected) and a new certificate",
-            _ => "make a new key (EC P-256, or RSA 2048 with exponent 65537) from a good random source, and a new certificate",
+            Self::Roca => {
+                "update the firmware of the chip or TPM, make a new key (EC P-256 is not affected) and a new certificate"
+            }
+            _ => {
+                "make a new key (EC P-256, or RSA 2048 with exponent 65537) from a good random source, and a new certificate"
+            }
         }
     }
 }
 
 const PRIMES: [u32; 53] = [
-    3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109, 113,
-    127, 131, 137, 139, 149, 151, 157, 163, 167, 173, 179, 181, 191, 193, 197, 199, 211, 223, 227, 229, 233, 239, 241, 251,
+    3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109,
+    113, 127, 131, 137, 139, 149, 151, 157, 163, 167, 173, 179, 181, 191, 193, 197, 199, 211, 223, 227, 229, 233, 239,
+    241, 251,
 ];
 /// The generator built its primes around the product of the primes up to 167, the first 38 odd ones.
 const ROCA_PRIMES: usize = 38;
@@ -116,15 +123,12 @@ fn residues(modulus: &[u8]) -> [u32; PRIMES.len()] {
 }
 
 fn has_roca_mark(residues: &[u32; PRIMES.len()]) -> bool {
-    ROCA_RESIDUES
-        .iter()
-        .zip(residues)
-        .all(|(table, residue)| table[(residue / 64) as usize] >> (residue % 64) & 1 == 1)
+    ROCA_RESIDUES.iter().zip(residues).all(|(table, residue)| table[(residue / 64) as usize] >> (residue % 64) & 1 == 1)
 }
 
-/// Whether an RSA modulus (big-endian, leading zeros allowed) carries the mark of Infineon's generator: modulo every small
-/// prime it is a power of 65537 (Nemec et al., "The Return of Coppersmith's Attack", CCS 2017, section 4). A random modulus
-/// does so once in about 2^27 (their "fingerprint" has no false negatives).
+/// Whether an RSA modulus (big-endian, leading zeros allowed) carries the mark of Infineon's generator: modulo every
+/// small prime it is a power of 65537 (Nemec et al., "The Return of Coppersmith's Attack", CCS 2017, section 4). A
+/// random modulus does so once in about 2^27 (their "fingerprint" has no false negatives).
 #[must_use]
 pub fn is_roca(modulus: &[u8]) -> bool {
     has_roca_mark(&residues(modulus))
@@ -200,7 +204,10 @@ mod tests {
     use super::*;
 
     fn bytes(hex: &str) -> Vec<u8> {
-        hex.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+        hex.as_bytes()
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect()
     }
 
     /// A 512-bit modulus of an affected chip, from the researchers' own detection tool.
