@@ -220,7 +220,12 @@ fn few(dir: &Path) -> Result<Measured, Failure> {
 }
 
 /// Medians of a bare sync and of a registration that has the store to itself, in turns.
-fn lone(store: &RegistryStore, group: &EnrollmentGroup, from: u64, dir: &Path) -> Result<(Duration, Duration), Failure> {
+fn lone(
+    store: &RegistryStore,
+    group: &EnrollmentGroup,
+    from: u64,
+    dir: &Path,
+) -> Result<(Duration, Duration), Failure> {
     let file = OsVfs.open(&dir.join("bare"), OpenMode::CreateNew)?;
     let bytes = [7; 1024];
     let (mut bare, mut lone) = (Vec::new(), Vec::new());

@@ -59,7 +59,8 @@ impl ConnectionString {
                 Some(("SharedAccessKeyName", value)) => policy = Some(value.to_owned()),
                 Some(("DeviceId", value)) => device_id = Some(value.to_owned()),
                 Some(("SharedAccessKey", value)) => {
-                    key = Some(SharedAccessKey::from_base64(value).context("SharedAccessKey of the connection string")?);
+                    key =
+                        Some(SharedAccessKey::from_base64(value).context("SharedAccessKey of the connection string")?);
                 }
                 _ => {}
             }
@@ -282,7 +283,8 @@ mod tests {
     fn connection_strings_in_any_order() {
         let key = "AAECAwQFBgcICQoLDA0ODw==";
         let parsed =
-            ConnectionString::parse(&format!("SharedAccessKey={key};HostName=h.example;SharedAccessKeyName=owner")).unwrap();
+            ConnectionString::parse(&format!("SharedAccessKey={key};HostName=h.example;SharedAccessKeyName=owner"))
+                .unwrap();
         assert_eq!((parsed.host.as_str(), parsed.policy.as_deref()), ("h.example", Some("owner")));
         assert_eq!(parsed.resource(), "h.example");
         let device = ConnectionString::parse(&format!("HostName=h;DeviceId=d;SharedAccessKey={key}")).unwrap();

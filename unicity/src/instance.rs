@@ -44,7 +44,7 @@ fn hex(bytes: &[u8]) -> String {
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let bytes = text.as_bytes();
-    if bytes.len() % 2 != 0 {
+    if !bytes.len().is_multiple_of(2) {
         return None;
     }
     bytes
@@ -120,7 +120,13 @@ impl Instance {
         }
         fingerprint_key.copy_from_slice(&fingerprint);
         let vault = Arc::new(Vault::new(master, &fingerprint_key));
-        Ok(Self { id_scope: stored.id_scope.clone(), hostnames: stored.hostnames.clone(), vault, service_secret, stored })
+        Ok(Self {
+            id_scope: stored.id_scope.clone(),
+            hostnames: stored.hostnames.clone(),
+            vault,
+            service_secret,
+            stored,
+        })
     }
 
     fn write(&self, data: &DataDir) -> Outcome {

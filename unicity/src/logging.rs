@@ -20,7 +20,8 @@ pub(crate) fn start(format: LogFormat, filter: &str) -> Outcome {
         LogFormat::Pretty => false,
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
-    let result = if json { builder.json().flatten_event(true).try_init() } else { builder.with_target(false).try_init() };
+    let result =
+        if json { builder.json().flatten_event(true).try_init() } else { builder.with_target(false).try_init() };
     // A second start in one process, as the demo's, keeps the first.
     let _ = result;
     Ok(())

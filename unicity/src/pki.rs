@@ -19,7 +19,8 @@ const SERVER_DAYS: i64 = 398;
 const CA_DAYS: i64 = 3653;
 
 fn moment(now: Timestamp) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp(i64::try_from(now.unix_seconds()).unwrap_or(0)).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    OffsetDateTime::from_unix_timestamp(i64::try_from(now.unix_seconds()).unwrap_or(0))
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
 /// Makes the root that devices must trust, unless it is there.
@@ -78,8 +79,10 @@ pub(crate) fn ensure_server(data: &DataDir, hostnames: &[String], now: Timestamp
     }
     let ca_key = std::fs::read_to_string(&ca_path).context(format!("cannot read {}", ca_path.display()))?;
     let ca_key = KeyPair::from_pem(&ca_key).context(format!("{} is no private key", ca_path.display()))?;
-    let ca_pem = std::fs::read_to_string(data.pki("ca.pem")).context(format!("cannot read {}", data.pki("ca.pem").display()))?;
-    let issuer = Issuer::from_ca_cert_pem(&ca_pem, ca_key).context(format!("{} is no CA", data.pki("ca.pem").display()))?;
+    let ca_pem =
+        std::fs::read_to_string(data.pki("ca.pem")).context(format!("cannot read {}", data.pki("ca.pem").display()))?;
+    let issuer =
+        Issuer::from_ca_cert_pem(&ca_pem, ca_key).context(format!("{} is no CA", data.pki("ca.pem").display()))?;
     let certificate = params.signed_by(&key, &issuer).context("cannot sign the server certificate")?;
     write_private(&data.pki("server.key"), key.serialize_pem().as_bytes())?;
     // The chain ends with the root: clients that pin it by path need no more, others ignore it.

@@ -16,9 +16,15 @@ const NEEDS: &[Need] = &[
     Need {
         what: "mosquitto_pub and mosquitto_rr",
         package: "mosquitto-clients",
-        probe: &["sh", "-c", "command -v mosquitto_pub mosquitto_rr"],
+        probe: &["sh", "-c", "command -v mosquitto_pub && command -v mosquitto_rr"],
     },
     Need { what: "the openssl command", package: "openssl", probe: &["openssl", "version"] },
+    Need { what: "swtpm", package: "swtpm", probe: &["swtpm", "--version"] },
+    Need {
+        what: "tpm2-tools",
+        package: "tpm2-tools",
+        probe: &["sh", "-c", "command -v tpm2_import && command -v tpm2_activatecredential"],
+    },
     Need { what: "Python 3", package: "python3", probe: &["python3", "--version"] },
     Need { what: "Python's venv module", package: "python3-venv", probe: &["python3", "-c", "import venv, ensurepip"] },
 ];

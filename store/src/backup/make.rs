@@ -36,7 +36,8 @@ pub fn backup(store: &RegistryStore, target: &Path, options: &BackupOptions) -> 
     super::check_empty(&**vfs, target)?;
     options.files.iter().try_for_each(|path| check_inside(path))?;
     let mut copy = Copy { vfs: &**vfs, source: store.dir(), target, files: Vec::new() };
-    let Frozen { index_file, index_position, journal, journal_end, leaves, leaves_end, boot, pin } = store.freeze(target)?;
+    let Frozen { index_file, index_position, journal, journal_end, leaves, leaves_end, boot, pin } =
+        store.freeze(target)?;
     copy.add_hashed(&index_file)?;
     journal.iter().chain(&leaves).try_for_each(|segment| copy.segment(segment))?;
     drop(pin);
@@ -77,7 +78,8 @@ struct Copy<'a> {
 impl Copy<'_> {
     /// A segment, up to where it is synced: that much of it never changes.
     fn segment(&mut self, segment: &SegmentInfo) -> Result<(), BackupError> {
-        let path = segment.path.strip_prefix(self.source).map_err(|_| BackupError::Outside { path: segment.path.clone() })?;
+        let path =
+            segment.path.strip_prefix(self.source).map_err(|_| BackupError::Outside { path: segment.path.clone() })?;
         self.part(path, Some(segment.synced_bytes))
     }
 

@@ -101,10 +101,9 @@ impl Checkpointer {
     fn check_room(&self, wanted: u64) -> Result<(), Failure> {
         let dir = &self.core.options.dir;
         match self.core.vfs.free_bytes(dir) {
-            Ok(free) if free < wanted => Err(Failure::Full(format!(
-                "{} has {free} bytes free, a checkpoint may need {wanted}",
-                dir.display()
-            ))),
+            Ok(free) if free < wanted => {
+                Err(Failure::Full(format!("{} has {free} bytes free, a checkpoint may need {wanted}", dir.display())))
+            }
             _ => Ok(()),
         }
     }

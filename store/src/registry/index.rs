@@ -15,6 +15,7 @@ use redb::{Database, ReadOnlyTable, TableDefinition, WriteTransaction};
 use unicity_provisioning::Fault;
 
 use super::backend::VfsBackend;
+use super::filter::{FILTER, Filter};
 use super::options::OpenError;
 use super::overlay::Layer;
 use super::tables::{FORMAT, Table};
@@ -48,24 +49,28 @@ pub(super) struct Index {
     path: PathBuf,
     vfs: Arc<dyn Vfs>,
     cache_bytes: usize,
-    /// Locked for the whole of a write. `None` while it could not be opened anew after a failure.
+    /// Locked for the whole of a write. `None` after a close, and while it could not be opened anew after a failure.
     database: Mutex<Option<Database>>,
     snapshot: RwLock<Arc<Snapshot>>,
+    filter: Filter,
 }
 
 impl Index {
     /// Opens the index, or makes it. After a crash this reads the allocator's state, not the records.
     pub(super) fn open(vfs: Arc<dyn Vfs>, path: &Path, cache_bytes: usize) -> Result<Self, OpenError> {
-        let wrap = |doing, error: redb::Error| OpenError::Index { doing, path: path.to_owned(), source: Box::new(error) };
+        let wrap =
+            |doing, error: redb::Error| OpenError::Index { doing, path: path.to_owned(), source: Box::new(error) };
         let database = open_database(&*vfs, path, cache_bytes).map_err(|error| wrap("open", error))?;
         prepare(&database, path)?;
         let snapshot = Snapshot::take(&database).map_err(|error| wrap("read", error))?;
+        let filter = load_filter(&database).map_err(|error| wrap("read", error))?;
         Ok(Self {
             path: path.to_owned(),
             vfs,
             cache_bytes,
             database: Mutex::new(Some(database)),
             snapshot: RwLock::new(Arc::new(snapshot)),
+            filter,
         })
     }
 
@@ -88,6 +93,14 @@ impl Index {
         result.map_err(|error| self.fault(&error))
     }
 
+    /// A record's value, as `decode` sees it.
+    pub(super) fn get<R>(&self, table: Table, key: &[u8], decode: impl Fn(&[u8]) -> R) -> Result<Option<R>, Fault> {
+        if !self.filter.may_hold(table, key) {
+            return Ok(None);
+        }
+        self.read(|snapshot| snapshot.get(table, key, &decode))
+    }
+
     pub(super) fn fault(&self, error: &redb::Error) -> Fault {
         Fault(format!("{}: {error}", self.path.display()))
     }
@@ -99,7 +112,7 @@ impl Index {
     /// from the position anyway.
     pub(super) fn apply(&self, layer: &Layer, leaves: u64) -> Result<(), redb::Error> {
         let position = Position { journal: layer.end(), leaves };
-        self.write(|transaction| {
+        let applied = self.write(|transaction| {
             for table in Table::ALL {
                 let sorted = layer.sorted(table);
                 let mut records = sorted.range((Bound::Unbounded, Bound::Unbounded)).peekable();
@@ -109,15 +122,23 @@ impl Index {
                 let mut open = transaction.open_table(table.definition())?;
                 for (key, value) in records {
                     match value {
-                        Some(value) => drop(open.insert(key, value)?),
+                        Some(value) => {
+                            self.filter.add(table, key);
+                            open.insert(key, value)?;
+                        }
                         None => drop(open.remove(key)?),
                     }
                 }
             }
+            self.filter.store(transaction)?;
             put_position(transaction, position)?;
             fail_point("checkpoint.before_commit");
             Ok(())
-        })
+        });
+        if applied.is_err() {
+            self.filter.all_changed();
+        }
+        applied
     }
 
     /// Raises the boot number, durably, and tells it.
@@ -143,7 +164,7 @@ impl Index {
         change: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<(), redb::Error> {
         let database = self.database.lock();
-        let database = database.as_ref().ok_or(redb::Error::PreviousIo)?;
+        let database = database.as_ref().ok_or(redb::Error::DatabaseClosed)?;
         let mut transaction = database.begin_write()?;
         transaction.set_quick_repair(true);
         change(&transaction)?;
@@ -152,6 +173,11 @@ impl Index {
         let old = std::mem::replace(&mut *self.snapshot.write(), Arc::new(snapshot));
         drop(old);
         Ok(())
+    }
+
+    /// Lets the file go: whoever opens it next must not meet this process's later writes. Reads fail from now on, unless a page is in memory.
+    pub(super) fn close(&self) {
+        *self.database.lock() = None;
     }
 
     /// Opens the file anew after a failure. Readers wait meanwhile.
@@ -204,12 +230,18 @@ fn stored_format(database: &Database) -> Result<Option<u32>, redb::Error> {
     Ok(stored.map(|bytes| u32_of(bytes.value())))
 }
 
+fn load_filter(database: &Database) -> Result<Filter, redb::Error> {
+    use redb::ReadableDatabase as _;
+    Filter::load(&database.begin_read()?.open_table(FILTER)?)
+}
+
 fn make_tables(database: &Database) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
     for table in Table::ALL {
         transaction.open_table(table.definition())?;
     }
+    Filter::begin(&transaction)?;
     put_meta(&transaction, META_FORMAT, &u32::from(FORMAT).to_le_bytes())?;
     put_position(&transaction, Position::default())?;
     transaction.commit()?;
@@ -296,6 +328,7 @@ impl Snapshot {
                     let mut open = transaction.open_table(table.definition())?;
                     for record in records.by_ref().take(COPY_CHUNK) {
                         let (key, value) = record?;
+                        target.filter.add(table, key.value());
                         open.insert(key.value(), value.value())?;
                         copied += 1;
                     }
@@ -307,6 +340,7 @@ impl Snapshot {
             }
         }
         target.write(|transaction| {
+            target.filter.store(transaction)?;
             for entry in self.meta.iter()? {
                 let (name, bytes) = entry?;
                 put_meta(transaction, name.value(), bytes.value())?;

@@ -66,7 +66,11 @@ fn raw_page(view: &View<'_>, table: Table, bounds: KeyBounds<'_>, limit: usize) 
 }
 
 /// Of records with the same key the first source's counts; those of the index come last.
-fn merge<'a, L, I>(mut layers: Vec<Peekable<L>>, mut stored: Peekable<I>, limit: usize) -> Result<Page<Raw>, redb::Error>
+fn merge<'a, L, I>(
+    mut layers: Vec<Peekable<L>>,
+    mut stored: Peekable<I>,
+    limit: usize,
+) -> Result<Page<Raw>, redb::Error>
 where
     L: Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
     I: Iterator<Item = Result<Raw, redb::StorageError>>,

@@ -58,6 +58,7 @@ impl RegistryMetrics {
 pub(super) struct Now {
     pub(super) overlay: (usize, usize),
     pub(super) journal_bytes: u64,
+    pub(super) leaves: u64,
     pub(super) poisoned: bool,
 }
 
@@ -78,11 +79,7 @@ pub(super) fn families(registry: &RegistryMetrics, journal: &LogMetrics, now: &N
         registry.commit_buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)),
         load(&registry.commit_records_total),
     );
-    let mut sync = MetricFamily::new(
-        "unicity_registry_sync_seconds",
-        "Time of the journal's syncs.",
-        Histogram,
-    );
+    let mut sync = MetricFamily::new("unicity_registry_sync_seconds", "Time of the journal's syncs.", Histogram);
     sync.push_histogram(
         &[],
         SYNC_BUCKETS_US.iter().map(|&bound| bound as f64 / 1e6),
@@ -100,10 +97,26 @@ pub(super) fn families(registry: &RegistryMetrics, journal: &LogMetrics, now: &N
         commit,
         sync,
         overlay,
-        single("unicity_registry_refused_total", "Requests that a rule refused.", Counter, load(&registry.refused_total)),
-        single("unicity_registry_queue_requests", "Requests that wait for the writer.", Gauge, load(&journal.queue_items)),
+        single(
+            "unicity_registry_refused_total",
+            "Requests that a rule refused.",
+            Counter,
+            load(&registry.refused_total),
+        ),
+        single(
+            "unicity_registry_queue_requests",
+            "Requests that wait for the writer.",
+            Gauge,
+            load(&journal.queue_items),
+        ),
         single("unicity_registry_journal_bytes", "Bytes of journal not yet recycled.", Gauge, now.journal_bytes as f64),
-        single("unicity_registry_journal_written_bytes_total", "Bytes written to the journal.", Counter, load(&journal.bytes_total)),
+        single("unicity_registry_leaves", "Leaves in the audit log's own files.", Gauge, now.leaves as f64),
+        single(
+            "unicity_registry_journal_written_bytes_total",
+            "Bytes written to the journal.",
+            Counter,
+            load(&journal.bytes_total),
+        ),
         single("unicity_registry_full_total", "Writes that found the disk full.", Counter, load(&journal.full_total)),
         single("unicity_registry_checkpoints_total", "Checkpoints done.", Counter, load(&registry.checkpoints_total)),
         single(

@@ -19,6 +19,7 @@
 mod backend;
 mod checkpoint;
 mod core;
+mod filter;
 mod freeze;
 mod index;
 mod leaves;
@@ -41,3 +42,6 @@ pub use metrics::COMMIT_BUCKETS;
 pub use offline::OfflineMeta;
 pub use options::{OpenError, RegistryOptions};
 pub use store::{RegistryStore, StoreError};
+
+#[cfg(test)]
+pub(crate) mod tests;

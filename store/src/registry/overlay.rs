@@ -242,7 +242,12 @@ mod tests {
         assert_eq!(overlay.freeze().unwrap().entries(), 2, "the older layer comes first");
         overlay.merge(&mut layer([put(b"c", b"2"), put(b"aa", b"2")]));
         let layers = overlay.layers.read();
-        let keys: Vec<_> = layers.active.sorted(Table::Keys).range((Bound::Unbounded, Bound::Excluded(b"c"))).map(|(key, _)| key.to_vec()).collect();
+        let keys: Vec<_> = layers
+            .active
+            .sorted(Table::Keys)
+            .range((Bound::Unbounded, Bound::Excluded(b"c")))
+            .map(|(key, _)| key.to_vec())
+            .collect();
         assert_eq!(keys, [&b"a"[..], b"aa", b"b"]);
         drop(layers);
         overlay.thaw();

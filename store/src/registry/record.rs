@@ -106,12 +106,7 @@ mod tests {
 
     #[test]
     fn the_bytes_are_those_of_the_document() {
-        let expected = [
-            b"\x01\x02\0\0\0{}".as_slice(),
-            b"\x04\x01\0k\x05\0\0\0value",
-            b"\x83\x05\0hub\0d",
-        ]
-        .concat();
+        let expected = [b"\x01\x02\0\0\0{}".as_slice(), b"\x04\x01\0k\x05\0\0\0value", b"\x83\x05\0hub\0d"].concat();
         assert_eq!(encoded(Some(b"{}")), expected);
     }
 
@@ -121,7 +116,10 @@ mod tests {
         assert_eq!(leaf(&bytes), Ok(Some(b"{}".as_slice())));
         assert_eq!(leaf(&encoded(None)), Ok(None));
         let read = ops(&bytes).unwrap();
-        assert_eq!((read[0].table, &*read[0].key, read[0].value.as_deref()), (Table::Keys, &b"k"[..], Some(&b"value"[..])));
+        assert_eq!(
+            (read[0].table, &*read[0].key, read[0].value.as_deref()),
+            (Table::Keys, &b"k"[..], Some(&b"value"[..]))
+        );
         assert_eq!((read[1].table, &*read[1].key, read[1].value.as_deref()), (Table::Devices, &b"hub\0d"[..], None));
         let whole = [7, 20, bytes.len()]; // the leaf, and each change, end there
         for length in 0..bytes.len() {

@@ -94,10 +94,9 @@ fn replay(journal: &LogReader, dir: &Path, from: u64) -> Result<Layer, OpenError
                     found: u32::from(found),
                     supported: u32::from(super::tables::FORMAT),
                 },
-                record::RecordError::Malformed => OpenError::Damage {
-                    file: dir.to_owned(),
-                    reason: format!("record {}: {error}", read.offset),
-                },
+                record::RecordError::Malformed => {
+                    OpenError::Damage { file: dir.to_owned(), reason: format!("record {}: {error}", read.offset) }
+                }
             })?;
             ops.into_iter().for_each(|op| layer.apply(op));
             layer.set_end(read.offset + 1);

@@ -14,9 +14,7 @@ use unicity_identity::{
     ClientIdentity, DeviceId, DeviceIdentity, EnrollmentGroup, EnrollmentGroupId, HubName, IndividualEnrollment,
     KeyFingerprint, Registration, RegistrationId, Subscription,
 };
-use unicity_provisioning::{
-    Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request,
-};
+use unicity_provisioning::{Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request};
 
 use super::checkpoint::Checkpointer;
 use super::core::Core;
@@ -80,12 +78,8 @@ impl RegistryStore {
         let leaves_reader = leaves.reader();
         let rules = Writer::new(Arc::clone(&core));
         let writer = GroupWriter::spawn(journal, &config, move || ticking.load(Ordering::Relaxed), rules)?;
-        let checkpointer = Checkpointer {
-            core: Arc::clone(&core),
-            leaves,
-            journal: journal_reader,
-            writer: writer.handle(),
-        };
+        let checkpointer =
+            Checkpointer { core: Arc::clone(&core), leaves, journal: journal_reader, writer: writer.handle() };
         let checkpointer = std::thread::Builder::new()
             .name("checkpoint".to_owned())
             .spawn(move || checkpointer.run())
@@ -159,12 +153,14 @@ impl RegistryStore {
         let now = metrics::Now {
             overlay: self.core.overlay.entries(),
             journal_bytes: self.journal().segments().iter().map(|segment| segment.synced_bytes).sum(),
+            leaves: self.leaves.end(),
             poisoned: self.is_poisoned(),
         };
         metrics::families(&self.core.metrics, self.writer.metrics(), &now)
     }
 
-    /// Takes nothing more, finishes what is queued, brings it into the index, and ends the journal. Blocks meanwhile.
+    /// Takes nothing more, finishes what is queued, brings it into the index, ends the journal, and lets the files go.
+    /// Blocks meanwhile. Reads may fail afterwards.
     ///
     /// # Errors
     /// [`StoreError`] if something of that failed: what was answered is durable all the same.
@@ -186,6 +182,7 @@ impl RegistryStore {
             Ok(leaves) => leaves.close().map_err(|error| in_full(&error)),
             Err(_) => Err("the checkpointer panicked".to_owned()),
         };
+        self.core.index.close();
         checkpointed.and(written).and(leaves).map_err(StoreError)
     }
 

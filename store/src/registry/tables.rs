@@ -127,9 +127,8 @@ fn encode<T: Serialize>(record: &T, scratch: &mut Vec<u8>) -> Arc<[u8]> {
 /// [`Fault`] if a newer program wrote it, or it is none.
 pub(super) fn decode<T: DeserializeOwned>(table: Table, bytes: &[u8]) -> Result<T, Fault> {
     match bytes.split_first() {
-        Some((&FORMAT, rest)) => {
-            postcard::from_bytes(rest).map_err(|error| Fault(format!("a record of {} does not decode: {error}", table.name())))
-        }
+        Some((&FORMAT, rest)) => postcard::from_bytes(rest)
+            .map_err(|error| Fault(format!("a record of {} does not decode: {error}", table.name()))),
         Some((newer, _)) => Err(Fault(format!(
             "a record of {} has format {newer}, this program reads {FORMAT}: run the version that wrote it",
             table.name()

@@ -52,7 +52,7 @@ impl Deciding {
         if let Some(known) = found.iter().find(|known| known.table == table && *known.key == *key) {
             return Ok(known.value.clone());
         }
-        let value = index.read(|snapshot| snapshot.get(table, key, |value| Arc::from(value)))?;
+        let value = index.get(table, key, |value| Arc::from(value))?;
         found.push(Found { table, key: key.into(), value: value.clone() });
         Ok(value)
     }
@@ -65,12 +65,8 @@ impl View<'_> {
         match (decided.or_else(|| self.overlay.get(table, key)), self.writer) {
             (Some(Known::Value(value)), _) => decode(table, &value).map(Some),
             (Some(Known::Deleted), _) => Ok(None),
-            (None, Some(writer)) => {
-                writer.find(self.index, table, key)?.map(|value| decode(table, &value)).transpose()
-            }
-            (None, None) => {
-                self.index.read(|snapshot| snapshot.get(table, key, |value| decode(table, value)))?.transpose()
-            }
+            (None, Some(writer)) => writer.find(self.index, table, key)?.map(|value| decode(table, &value)).transpose(),
+            (None, None) => self.index.get(table, key, |value| decode(table, value))?.transpose(),
         }
     }
 }

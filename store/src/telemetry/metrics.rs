@@ -21,16 +21,17 @@ pub(super) fn families(hubs: &BTreeMap<HubName, Arc<Hub>>) -> Vec<MetricFamily> 
     let new = MetricFamily::new;
     let mut messages = new("unicity_telemetry_messages_total", "Messages stored.", Counter);
     let mut bytes = new("unicity_telemetry_written_bytes_total", "Bytes written to the telemetry log.", Counter);
-    let mut fenced = new("unicity_telemetry_fenced_total", "Messages of sessions that were taken over, not stored.", Counter);
+    let mut fenced =
+        new("unicity_telemetry_fenced_total", "Messages of sessions that were taken over, not stored.", Counter);
     let mut full = new("unicity_telemetry_full_total", "Writes that found the disk full.", Counter);
     let mut queue = new("unicity_telemetry_queue_entries", "Entries that wait for the log's thread.", Gauge);
-    let mut queue_bytes = new("unicity_telemetry_queue_bytes", "Bytes of entries that wait for the log's thread.", Gauge);
+    let mut queue_bytes =
+        new("unicity_telemetry_queue_bytes", "Bytes of entries that wait for the log's thread.", Gauge);
     let mut sessions = new("unicity_telemetry_open_sessions", "Sessions that may append.", Gauge);
     let mut kept = new("unicity_telemetry_kept_bytes", "Bytes of telemetry on disk.", Gauge);
     let mut poisoned =
         new("unicity_telemetry_poisoned", "1 after a failed write or sync: nothing is taken until a restart.", Gauge);
-    let mut commit =
-        new("unicity_telemetry_commit_messages", "Messages that shared one sync.", Histogram);
+    let mut commit = new("unicity_telemetry_commit_messages", "Messages that shared one sync.", Histogram);
     let mut sync = new("unicity_telemetry_sync_seconds", "Time of the log's syncs.", Histogram);
     for (hub, number, partition) in partitions(hubs) {
         let labels = [("hub", hub.to_string()), ("partition", number.to_string())];

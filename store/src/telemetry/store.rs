@@ -15,7 +15,9 @@ use super::metrics;
 use super::options::{TelemetryOpenError, TelemetryOptions};
 use super::wakers::{Until, Wakers};
 use crate::chain::in_full;
-use crate::log::{GroupConfig, GroupHandle, GroupWriter, LogConfig, LogError, LogKind, LogReader, PushError, SegmentLog};
+use crate::log::{
+    GroupConfig, GroupHandle, GroupWriter, LogConfig, LogError, LogKind, LogReader, PushError, SegmentLog,
+};
 use crate::metrics::MetricFamily;
 use crate::registry::StoreError;
 use crate::vfs::Vfs;
@@ -153,12 +155,8 @@ fn start(
     let writer = GroupWriter::spawn(log, &config, move || ticking.now_ms.load(Ordering::Relaxed), rules)?;
     let handle = writer.handle();
     let _ = state.handle.set(handle.clone());
-    let partition = Partition {
-        handle,
-        state,
-        items_max: config.queue_items_max as u64,
-        bytes_max: config.queue_bytes_max as u64,
-    };
+    let partition =
+        Partition { handle, state, items_max: config.queue_items_max as u64, bytes_max: config.queue_bytes_max as u64 };
     Ok((writer, partition))
 }
 
@@ -223,7 +221,8 @@ impl TelemetryReader for HubReader {
     }
 
     fn read(&self, partition: u32, offset: u64, bytes_max: usize) -> Result<Vec<StoredRecord>, String> {
-        let reader = self.readers.get(partition as usize).ok_or_else(|| format!("there is no partition {partition}"))?;
+        let reader =
+            self.readers.get(partition as usize).ok_or_else(|| format!("there is no partition {partition}"))?;
         let mut from = offset.max(reader.earliest());
         let records = loop {
             match reader.read_from(from, bytes_max) {

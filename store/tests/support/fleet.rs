@@ -1,5 +1,5 @@
 //! A fleet to test and measure with: one group, devices with numbers, keys that are hashes of them.
-#![allow(dead_code, reason = "each user needs another part")]
+#![allow(dead_code, unreachable_pub, reason = "each user needs another part")]
 
 use std::future::Future;
 use std::pin::pin;
@@ -17,7 +17,7 @@ use unicity_identity::{
 };
 use unicity_provisioning::registry::{GroupDraft, IndividualDraft, RegisterCommand, TermsDraft};
 use unicity_provisioning::{
-    Actor, Attested, Command, Outcome, Precondition, Registry, RegistryError, Request, Settings, UnicityMode,
+    Actor, Attested, Command, Outcome, Pending, Precondition, Registry, RegistryError, Request, Settings, UnicityMode,
 };
 
 pub const HUB: &str = "default";
@@ -66,6 +66,11 @@ pub fn slots(n: u64) -> [KeySlot; 2] {
     [slot("primary", n), slot("secondary", n)]
 }
 
+/// Randomness that a number stands for.
+pub fn entropy(seed: u64) -> Entropy {
+    Entropy::from_seed(hash("entropy", seed))
+}
+
 fn terms([primary, secondary]: [KeySlot; 2]) -> TermsDraft {
     TermsDraft {
         terms: EnrollmentTerms {
@@ -83,12 +88,7 @@ fn terms([primary, secondary]: [KeySlot; 2]) -> TermsDraft {
 }
 
 pub fn request(command: Command, seed: u64) -> Request {
-    Request {
-        command,
-        actor: Actor::Device,
-        now: Timestamp(1_700_000_000_000 + seed),
-        entropy: Entropy::from_seed(hash("entropy", seed)),
-    }
+    Request { command, actor: Actor::Device, now: Timestamp(1_700_000_000_000 + seed), entropy: entropy(seed) }
 }
 
 pub fn put_group() -> Request {
@@ -163,6 +163,16 @@ pub fn submit_all(registry: &dyn Registry, requests: impl IntoIterator<Item = Re
 
 pub fn submit(registry: &dyn Registry, request: Request) -> Result<Outcome, RegistryError> {
     block_on(registry.submit(request))
+}
+
+/// Lets futures begin, without waiting for any.
+pub fn begin<T: Send + 'static>(futures: &mut [Pending<T>]) {
+    let mut context = Context::from_waker(Waker::noop());
+    for future in futures {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+            *future = Box::pin(std::future::ready(value));
+        }
+    }
 }
 
 struct Unpark(Thread);

@@ -21,9 +21,9 @@ pub(crate) struct BackupArgs {
 pub(crate) struct RestoreArgs {
     /// The backup's folder. The new data directory is --data.
     dir: PathBuf,
-    /// The master key's file, if the backup does not hold it.
-    #[arg(long, value_name = "FILE")]
-    master_key: Option<PathBuf>,
+    /// The folder that holds the server's master.key and ca.key: no backup holds them.
+    #[arg(long, value_name = "DIR")]
+    pki: PathBuf,
 }
 
 /// Asks the running server for a consistent copy.
@@ -36,7 +36,7 @@ pub(crate) async fn backup(global: &Global, args: &BackupArgs) -> Outcome {
         return output::json(&answer);
     }
     output::record(&answer)?;
-    eprintln!("telemetry and the master key (pki/master.key) are not in it: keep the key elsewhere, and safe");
+    eprintln!("telemetry and private keys are not in it: keep a copy of pki/ elsewhere, and safe");
     Ok(())
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn restore(global: &Global, args: &RestoreArgs) -> Outcome {
         return Err(CommandError::new(format!("{} holds data already", data.path().display()))
             .hint("name a new folder with --data; nothing is ever restored over existing data"));
     }
-    crate::server::restore::run(&args.dir, &data, args.master_key.as_deref())?;
+    crate::server::restore::run(&args.dir, &data, &args.pki)?;
     if global.json {
         return output::json(&json!({"restored": data.path()}));
     }

@@ -70,9 +70,7 @@ pub(crate) async fn run(global: &Global, command: DeviceCommand) -> Outcome {
             let (_, path) = args.path()?;
             let mut found = client.get(&path).await?;
             if !args.keys {
-                if let Some(keys) = found.pointer_mut("/authentication/symmetricKey").and_then(Value::as_object_mut) {
-                    keys.clear();
-                }
+                hide_keys(&mut found);
             }
             if global.json { output::json(&found) } else { output::record(&found) }
         }
@@ -90,6 +88,13 @@ pub(crate) async fn run(global: &Global, command: DeviceCommand) -> Outcome {
     }
 }
 
+/// Keys are shown only when asked for.
+fn hide_keys(device: &mut Value) {
+    if let Some(keys) = device.pointer_mut("/authentication/symmetricKey").and_then(Value::as_object_mut) {
+        keys.clear();
+    }
+}
+
 async fn set_status(global: &Global, client: &Client, args: &DeviceArgs, status: &str) -> Outcome {
     let (id, path) = args.path()?;
     let mut found = client.get(&path).await?;
@@ -97,9 +102,7 @@ async fn set_status(global: &Global, client: &Client, args: &DeviceArgs, status:
     found["status"] = json!(status);
     let mut changed = client.call(Method::PUT, &path, &[("if-match", &etag)], Some(&found)).await?.body;
     if global.json {
-        if let Some(keys) = changed.pointer_mut("/authentication/symmetricKey").and_then(Value::as_object_mut) {
-            keys.clear();
-        }
+        hide_keys(&mut changed);
         return output::json(&changed);
     }
     eprintln!("device {id} is {status}");
@@ -118,7 +121,9 @@ async fn list(global: &Global, client: &Client, hub: &HubArgs) -> Outcome {
                 output::json(item)?;
             } else {
                 let cell = |name: &str| output::cell(item, name);
-                rows.push(["deviceId", "status", "connectionState", "authentication.type", "generationId"].map(cell).to_vec());
+                rows.push(
+                    ["deviceId", "status", "connectionState", "authentication.type", "generationId"].map(cell).to_vec(),
+                );
             }
         }
         after = page.get("next").and_then(Value::as_str).map(str::to_owned);

@@ -105,9 +105,10 @@ fn directory(data: &DataDir) -> Check {
 
 fn instance(data: &DataDir) -> Check {
     match Instance::open(data) {
-        Ok(instance) => {
-            Check::good("instance", format!("id scope {}, master key {}", instance.id_scope, instance.vault.master().id()))
-        }
+        Ok(instance) => Check::good(
+            "instance",
+            format!("id scope {}, master key {}", instance.id_scope, instance.vault.master().id()),
+        ),
         Err(error) => Check::with("instance", Verdict::Bad, error.to_string(), "restore pki/master.key or a backup"),
     }
 }
@@ -176,7 +177,13 @@ async fn server(global: &Global, data: &DataDir) -> Check {
     match asked.await {
         Ok(info) => Check::good(
             "server",
-            format!("process {}, version {}, mqtt={} https={}", run.pid, output::cell(&info, "version"), run.mqtt, run.https),
+            format!(
+                "process {}, version {}, mqtt={} https={}",
+                run.pid,
+                output::cell(&info, "version"),
+                run.mqtt,
+                run.https
+            ),
         ),
         Err(error) => {
             let remedy = format!("if process {} is gone, start the server again", run.pid);

@@ -61,7 +61,9 @@ pub(crate) fn sas(global: &Global, args: &SasArgs) -> Outcome {
             (connection.key, resource, args.skn.clone().or(connection.policy))
         }
         (None, None) => {
-            return Err(CommandError::usage("nothing to sign with").hint("give --key with --resource, or --connection-string"));
+            return Err(
+                CommandError::usage("nothing to sign with").hint("give --key with --resource, or --connection-string")
+            );
         }
     };
     let expiry = clock::now().unix_seconds().saturating_add(args.ttl);

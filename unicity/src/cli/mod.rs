@@ -130,8 +130,11 @@ pub(crate) fn ready_line(text: &str) -> Outcome {
 }
 
 fn runtime(server: bool) -> Outcome<tokio::runtime::Runtime> {
-    let mut builder =
-        if server { tokio::runtime::Builder::new_multi_thread() } else { tokio::runtime::Builder::new_current_thread() };
+    let mut builder = if server {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
     builder.enable_all().build().map_err(|error| CommandError::new(format!("cannot start the async runtime: {error}")))
 }
 

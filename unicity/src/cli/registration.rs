@@ -73,7 +73,11 @@ async fn list(global: &Global, client: &Client) -> Outcome {
                 output::json(item)?;
             } else {
                 let cell = |name: &str| output::cell(item, name);
-                rows.push(["registrationId", "status", "assignedHub", "deviceId", "lastUpdatedDateTimeUtc"].map(cell).to_vec());
+                rows.push(
+                    ["registrationId", "status", "assignedHub", "deviceId", "lastUpdatedDateTimeUtc"]
+                        .map(cell)
+                        .to_vec(),
+                );
             }
         }
         after = page.get("next").and_then(Value::as_str).map(str::to_owned);

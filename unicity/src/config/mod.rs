@@ -131,7 +131,8 @@ impl Checker<'_> {
 
     fn address(&mut self, key: &str, value: Option<Spanned<String>>) -> Option<Address> {
         let value = value?;
-        let origin = format!("{}:{}, `{key} = {:?}`", self.path.display(), (self.line_of)(value.span().start), value.get_ref());
+        let origin =
+            format!("{}:{}, `{key} = {:?}`", self.path.display(), (self.line_of)(value.span().start), value.get_ref());
         match Address::parse(value.get_ref(), &origin) {
             Ok(address) => Some(address),
             Err(why) => {
@@ -212,7 +213,9 @@ impl Checker<'_> {
             for alias in &hub.aliases {
                 aliases.extend(self.parsed::<HubHost>("aliases", alias));
             }
-            let taken = |name: &HubHost| hubs.iter().any(|other| other.host.as_ref() == Some(name) || other.aliases.contains(name));
+            let taken = |name: &HubHost| {
+                hubs.iter().any(|other| other.host.as_ref() == Some(name) || other.aliases.contains(name))
+            };
             if let Some(double) = host.iter().chain(&aliases).find(|name| taken(name)) {
                 let text = format!("host {double} belongs to a hub above already; a CONNECT's hub is told by its host");
                 self.fault(&hub.name, text);
@@ -263,7 +266,10 @@ mod tests {
             ("[server]\nmqtt = 5\n", &["unicity.toml:2", "mqtt"]),
             ("[limits]\nhandshakes_max = 0\n", &["unicity.toml:2", "handshakes_max", "must be 1"]),
             ("[[hub]]\nname = \"A\"\n", &["unicity.toml:2", "hub name", "lower-case"]),
-            ("[[hub]]\nname = \"a\"\n[[hub]]\nname = \"a\"\nhost = \"b\"\n", &["unicity.toml:4", "above already", "unicity.toml:2", "host is missing"]),
+            (
+                "[[hub]]\nname = \"a\"\n[[hub]]\nname = \"a\"\nhost = \"b\"\n",
+                &["unicity.toml:4", "above already", "unicity.toml:2", "host is missing"],
+            ),
             ("[unicity]\nmode = \"lax\"\n", &["unicity.toml:2", "strict"]),
             ("[server\n", &["unicity.toml:1"]),
         ] {
@@ -276,7 +282,9 @@ mod tests {
 
     #[test]
     fn addresses_in_their_spellings() {
-        for (text, socket) in [("127.0.0.1:1", "127.0.0.1:1"), (":5", "[::]:5"), ("8883", "[::]:8883"), ("[::1]:2", "[::1]:2")] {
+        for (text, socket) in
+            [("127.0.0.1:1", "127.0.0.1:1"), (":5", "[::]:5"), ("8883", "[::]:8883"), ("[::1]:2", "[::1]:2")]
+        {
             assert_eq!(Address::parse(text, "x").unwrap().socket, socket.parse().unwrap());
         }
         assert!(Address::parse("127.0.0.1", "x").is_err());

@@ -32,14 +32,7 @@ pub(crate) struct Server {
 
 impl Default for Server {
     fn default() -> Self {
-        Self {
-            mqtt: None,
-            https: None,
-            admin: None,
-            hostnames: Vec::new(),
-            hub_host: None,
-            drain_seconds: plain(3),
-        }
+        Self { mqtt: None, https: None, admin: None, hostnames: Vec::new(), hub_host: None, drain_seconds: plain(3) }
     }
 }
 

@@ -43,8 +43,6 @@ pub(super) struct Stored {
     pub(super) keys: u64,
     /// A message of an older epoch that stands behind a newer one's of the same device.
     pub(super) epochs_out_of_order: u64,
-    /// Some records, as they are.
-    pub(super) sample: Vec<Value>,
 }
 
 pub(super) async fn probes(stage: &Stage, devices: &[Device], result: &FleetResult) -> Probes {
@@ -66,11 +64,7 @@ pub(super) async fn probes(stage: &Stage, devices: &[Device], result: &FleetResu
     let foreign = foreign_topic(stage, *one, other.1).await;
     let fenced = takeover(stage, *other, &mut acknowledged).await;
     let text = |error: SimError| error.to_string();
-    Probes {
-        foreign_topic_refused: foreign.map_err(text),
-        older_session_fenced: fenced.map_err(text),
-        acknowledged,
-    }
+    Probes { foreign_topic_refused: foreign.map_err(text), older_session_fenced: fenced.map_err(text), acknowledged }
 }
 
 fn probe(number: u64) -> Message {
@@ -138,9 +132,6 @@ pub(super) async fn stored(client: &Client) -> Outcome<Stored> {
             stored.misattributed += 1;
         }
         distinct.insert((device, body.get("sequence").and_then(Value::as_u64)));
-        if stored.sample.len() < 3 {
-            stored.sample.push(record);
-        }
     }
     stored.distinct = distinct.len() as u64;
     stored.identities = identities.len() as u64;

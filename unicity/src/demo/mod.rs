@@ -2,6 +2,7 @@
 //! knowing one endpoint, and a verdict over what was stored.
 
 mod checks;
+mod live;
 mod verdict;
 
 use std::sync::Arc;
@@ -60,13 +61,19 @@ struct Stage {
 pub(crate) async fn run(global: &Global, args: &DemoArgs) -> Outcome {
     logging::start(LogFormat::Auto, "warn")?;
     let began = Instant::now();
-    let folder = tempfile::Builder::new().prefix("unicity-demo-").tempdir().context("cannot make a temporary folder")?;
+    let folder =
+        tempfile::Builder::new().prefix("unicity-demo-").tempdir().context("cannot make a temporary folder")?;
     let data = DataDir::new(&folder.path().join("data"));
     data.create()?;
     Instance::create(&data, vec!["127.0.0.1".into(), "localhost".into()])?;
     let running = start(plan(&data, args)?).await?;
-    eprintln!("server   mqtt={} https={} in {}", running.addresses().mqtt, running.addresses().https, folder.path().display());
-    let outcome = show(global, args, &data, &running, began).await;
+    eprintln!(
+        "server   mqtt={} https={} in {}",
+        running.addresses().mqtt,
+        running.addresses().https,
+        folder.path().display()
+    );
+    let outcome = show(args, &data, &running, began).await;
     // The server is stopped in order whatever came of the demo; its own failure counts only after the demo's.
     let stopped = running.stop(Duration::from_secs(3)).await;
     let verdict = outcome?;
@@ -90,15 +97,12 @@ fn plan(data: &DataDir, args: &DemoArgs) -> Outcome<Plan> {
     })
 }
 
-async fn show(
-    global: &Global,
-    args: &DemoArgs,
-    data: &DataDir,
-    running: &Running,
-    began: Instant,
-) -> Outcome<verdict::Verdict> {
+async fn show(args: &DemoArgs, data: &DataDir, running: &Running, began: Instant) -> Outcome<verdict::Verdict> {
     let stage = set_stage(data, running).await?;
-    eprintln!("factory  enrollment group `demo` of id scope {}, one group key; each device derives its own", stage.id_scope);
+    eprintln!(
+        "factory  enrollment group `demo` of id scope {}, one group key; each device derives its own",
+        stage.id_scope
+    );
     let devices = Device::group_members(&stage.group_key, "device-", size(args.devices), &stage.id_scope)
         .context("the devices' names")?;
     let result = boot(args, &stage, devices.clone()).await;
@@ -107,11 +111,6 @@ async fn show(
     let stored = checks::stored(&stage.hub_client).await?;
     let violations = running.broker().metrics().snapshot();
     Ok(verdict::Verdict::new(args.devices, args.messages, &result, &probes, &stored, &violations, began.elapsed()))
-        .inspect(|verdict| {
-            if !global.json {
-                verdict.tell_sample(&stored);
-            }
-        })
 }
 
 fn size(number: u32) -> usize {
@@ -156,17 +155,27 @@ async fn boot(args: &DemoArgs, stage: &Stage, devices: Vec<Device>) -> FleetResu
     tokio::pin!(deadline);
     let run = fleet.run(devices);
     tokio::pin!(run);
+    let live = live::Live::follow(&stage.hub_client).await;
     let mut late = false;
     let result = loop {
         tokio::select! {
             result = &mut run => break result,
-            _ = ticks.tick() => tell(&bar, &progress, args),
+            _ = ticks.tick() => {
+                tell(&bar, &progress, args);
+                if let Some(line) = live.as_ref().and_then(live::Live::line) {
+                    bar.suspend(|| eprintln!("live     {line}"));
+                }
+            }
             () = &mut deadline, if !late => {
                 late = true;
                 stopper.stop();
             }
         }
     };
+    if let Some(line) = live.as_ref().and_then(live::Live::line) {
+        bar.suspend(|| eprintln!("live     {line}"));
+    }
+    drop(live);
     tell(&bar, &progress, args);
     bar.finish();
     let summary = &result.summary;

@@ -7,7 +7,7 @@ use unicity_broker::MetricSample;
 use unicity_device_sim::FleetResult;
 
 use super::checks::{Probes, Stored};
-use crate::cli::{output, tail};
+use crate::cli::output;
 use crate::error::Outcome;
 
 /// One line of the verdict.
@@ -101,13 +101,6 @@ impl Verdict {
 
     pub(super) fn passed(&self) -> bool {
         self.checks.iter().all(|check| check.passed)
-    }
-
-    /// A few stored records, as `unicity tail` shows them.
-    pub(super) fn tell_sample(&self, stored: &Stored) {
-        for record in &stored.sample {
-            eprintln!("stored   {}", tail::for_people(record));
-        }
     }
 
     pub(super) fn print(&self, as_json: bool) -> Outcome {

@@ -1,16 +1,19 @@
 //! Durable state for the server: opened by its configuration, checked for health, backed up, closed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use unicity_identity::IdScope;
 use unicity_provisioning::Settings;
-use unicity_store::vfs::OsVfs;
+use unicity_store::backup::{self, BackupOptions};
 use unicity_store::registry::{RegistryOptions, RegistryStore};
 use unicity_store::telemetry::{TelemetryOptions, TelemetryStore};
+use unicity_store::vfs::OsVfs;
 
 use super::names::Names;
 use super::start::size;
+use crate::clock;
 use crate::config::Config;
 use crate::datadir::DataDir;
 use crate::error::{CommandError, Context as _, Outcome};
@@ -67,6 +70,39 @@ pub(super) fn close(registry: &RegistryStore, telemetry: &TelemetryStore) -> Out
     registry.close().map_err(|error| CommandError::new(format!("closing the registry failed: {error}")))
 }
 
-pub(super) fn backup(_data: &DataDir, _registry: &RegistryStore, _directory: &Path) -> Result<serde_json::Value, unicity_api::BackupError> {
-    Err(unicity_api::BackupError::Failed("not yet".into()))
+/// Copies the running registry into an empty folder, with what describes the instance. Private keys are not in it.
+pub(super) fn backup(
+    data: &DataDir,
+    registry: &RegistryStore,
+    id_scope: &IdScope,
+    directory: &Path,
+) -> Result<serde_json::Value, unicity_api::BackupError> {
+    let files = ["instance.json", "pki/ca.pem", "unicity.toml"].map(PathBuf::from);
+    let options = BackupOptions {
+        id_scope: id_scope.clone(),
+        now: clock::now(),
+        files: files.into_iter().filter(|file| data.path().join(file).exists()).collect(),
+    };
+    match backup::backup(registry, directory, &options) {
+        Ok(manifest) => Ok(serde_json::json!({
+            "directory": directory,
+            "idScope": manifest.id_scope,
+            "journalEnd": manifest.journal_end,
+            "leaves": manifest.leaves,
+            "files": manifest.files.len(),
+            "bytes": manifest.files.iter().map(|file| file.bytes).sum::<u64>(),
+        })),
+        Err(error @ backup::BackupError::NotEmpty { .. }) => Err(unicity_api::BackupError::Refused(error.to_string())),
+        Err(error) => Err(unicity_api::BackupError::Failed(describe(&error))),
+    }
+}
+
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }

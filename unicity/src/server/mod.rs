@@ -1,7 +1,7 @@
 //! The server: everything is put together here, started in order, and stopped in the reverse one.
 
-pub(crate) mod names;
 mod durable;
+pub(crate) mod names;
 mod policies;
 pub(crate) mod restore;
 mod start;

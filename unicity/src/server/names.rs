@@ -44,10 +44,8 @@ pub(crate) fn resolve(
     listens_widely: Option<bool>,
 ) -> Outcome<Names> {
     let mut warnings = Vec::new();
-    let asked: &[String] = [given, &config.hostnames, &instance.hostnames]
-        .into_iter()
-        .find(|names| !names.is_empty())
-        .unwrap_or_default();
+    let asked: &[String] =
+        [given, &config.hostnames, &instance.hostnames].into_iter().find(|names| !names.is_empty()).unwrap_or_default();
     let mut certificate: Vec<String> = asked.iter().map(|name| name.to_ascii_lowercase()).collect();
     if certificate.is_empty() {
         certificate = vec!["127.0.0.1".into(), "localhost".into()];
@@ -101,7 +99,8 @@ pub(crate) fn resolve(
             ));
         }
         if host.as_str().contains(':') {
-            warnings.push(format!("hub host {host} is an IPv6 address, which some device SDKs cannot use; prefer a name"));
+            warnings
+                .push(format!("hub host {host} is an IPv6 address, which some device SDKs cannot use; prefer a name"));
         } else if !host.as_str().contains('.') {
             warnings.push(format!("hub host {host} has no dot, which breaks the C device SDK"));
         }
@@ -115,7 +114,8 @@ pub(crate) fn resolve(
     }
     let partitions = configured.iter().map(|hub| (hub.name.clone(), hub.partitions)).collect();
     let hubs = HubDirectory::new(hubs).map_err(|error| {
-        CommandError::new(error.to_string()).hint("give each [[hub]] a host name of its own, which is no --hostname of another")
+        CommandError::new(error.to_string())
+            .hint("give each [[hub]] a host name of its own, which is no --hostname of another")
     })?;
     Ok(Names { certificate, service: first, hubs, partitions, warnings })
 }

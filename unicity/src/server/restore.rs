@@ -1,10 +1,42 @@
 //! A data directory from a backup.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::datadir::DataDir;
-use crate::error::{CommandError, Outcome};
+use unicity_store::backup;
+use unicity_store::vfs::{OsVfs, Vfs};
 
-pub(crate) fn run(_backup: &Path, _data: &DataDir, _master_key: Option<&Path>) -> Outcome {
-    Err(CommandError::new("not yet"))
+use crate::datadir::{DataDir, write_private};
+use crate::error::{CommandError, Context as _, Outcome};
+use crate::instance::Instance;
+
+/// The private files of `pki/`, which no backup holds.
+const KEYS: [&str; 2] = ["master.key", "ca.key"];
+
+/// Checks a backup, copies it, and puts the keys of `pki` beside it. The master key must be the one that the backup is sealed
+/// under.
+pub(crate) fn run(source: &Path, data: &DataDir, pki: &Path) -> Outcome {
+    let master = pki.join("master.key");
+    if !master.exists() {
+        return Err(CommandError::new(format!("{} is not there", master.display()))
+            .hint("name the folder in which you keep the server's pki/ with --pki; without its master.key no stored key opens"));
+    }
+    let vfs: Arc<dyn Vfs> = Arc::new(OsVfs);
+    let restored = backup::restore(&vfs, source, data.path()).context("cannot restore")?;
+    data.create()?;
+    for name in KEYS {
+        let from = pki.join(name);
+        if from.exists() {
+            let bytes = std::fs::read(&from).context(format!("cannot read {}", from.display()))?;
+            write_private(&data.pki(name), &bytes)?;
+        }
+    }
+    let instance = Instance::open(data)?;
+    if instance.id_scope != restored.manifest.id_scope {
+        return Err(CommandError::new(format!(
+            "the backup is of id scope {}, and its instance.json says {}",
+            restored.manifest.id_scope, instance.id_scope
+        )));
+    }
+    Ok(())
 }

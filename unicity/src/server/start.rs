@@ -110,7 +110,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         environment,
         policies: service_policies,
         settings: api_settings.clone(),
-        backup: Some(backup_hook(&data, registry.clone())),
+        backup: Some(backup_hook(&data, registry.clone(), instance.id_scope.clone())),
         version: env!("CARGO_PKG_VERSION"),
     });
 
@@ -249,15 +249,14 @@ fn bind_error(error: &BindError, address: &Address) -> CommandError {
     let socket = address.socket;
     let at = format!("listen address {socket} (from {})", address.origin);
     match error {
-        BindError::AddressInUse { .. } => CommandError::new(format!("{at} is in use by another program")).hint(format!(
-            "stop that program (`ss -ltnp 'sport = :{}'` names it), or choose another address",
-            socket.port()
-        )),
+        BindError::AddressInUse { .. } => CommandError::new(format!("{at} is in use by another program")).hint(
+            format!("stop that program (`ss -ltnp 'sport = :{}'` names it), or choose another address", socket.port()),
+        ),
         BindError::PermissionDenied { .. } => {
             let program = std::env::current_exe().map_or_else(|_| "unicity".into(), |path| path.display().to_string());
-            CommandError::new(format!("{at} needs the right CAP_NET_BIND_SERVICE, which this process lacks")).hint(format!(
-                "grant it with `setcap cap_net_bind_service=+ep {program}`, or choose a port from 1024 on"
-            ))
+            CommandError::new(format!("{at} needs the right CAP_NET_BIND_SERVICE, which this process lacks")).hint(
+                format!("grant it with `setcap cap_net_bind_service=+ep {program}`, or choose a port from 1024 on"),
+            )
         }
         BindError::AddressNotAvailable { .. } => CommandError::new(format!("{at} is no address of this machine"))
             .hint("`ip address` lists its addresses; 0.0.0.0 means all"),
@@ -275,7 +274,8 @@ fn bind_https(
         return bind(&address, transport, settings());
     }
     let default = |port: &str| {
-        Address::parse(port, "the default of --https").map_err(|why| CommandError::new(format!("default address: {why}")))
+        Address::parse(port, "the default of --https")
+            .map_err(|why| CommandError::new(format!("default address: {why}")))
     };
     let first = default(":443")?;
     match Listener::bind(first.socket, transport.clone(), settings()) {
@@ -345,12 +345,12 @@ fn metric_sources(
     ]
 }
 
-fn backup_hook(data: &DataDir, registry: Arc<RegistryStore>) -> unicity_api::Backup {
+fn backup_hook(data: &DataDir, registry: Arc<RegistryStore>, id_scope: IdScope) -> unicity_api::Backup {
     let data = data.clone();
     Arc::new(move |directory| {
-        let (data, registry) = (data.clone(), registry.clone());
+        let (data, registry, id_scope) = (data.clone(), registry.clone(), id_scope.clone());
         Box::pin(async move {
-            tokio::task::spawn_blocking(move || durable::backup(&data, &registry, &directory))
+            tokio::task::spawn_blocking(move || durable::backup(&data, &registry, &id_scope, &directory))
                 .await
                 .unwrap_or_else(|error| Err(BackupError::Failed(format!("the backup broke off: {error}"))))
         })

@@ -1,1 +1,5 @@
-//! Tests.
+//! The telemetry log: order and fence, faults, power loss.
+
+mod model;
+mod order;
+mod world;
