@@ -77,7 +77,7 @@ impl Checkpointer {
         while let Some(frozen) = core.overlay.freeze() {
             core.room.changed();
             let started = Instant::now();
-            let wanted = core.options.reserve_bytes + frozen.bytes() as u64 * DISK_BYTES_PER_BYTE;
+            let wanted = core.options.reserve_bytes + frozen.size().bytes as u64 * DISK_BYTES_PER_BYTE;
             self.check_room(wanted)?;
             let leaves = self.leaves.copy(&self.journal, frozen.end())?;
             fail_point("checkpoint.before_apply");
@@ -85,7 +85,7 @@ impl Checkpointer {
                 return Err(self.index_failed(&error));
             }
             fail_point("checkpoint.after_commit");
-            let (entries, end) = (frozen.entries(), frozen.end());
+            let (entries, end) = (frozen.size().entries, frozen.end());
             drop(frozen);
             core.overlay.thaw();
             self.recycle(end);

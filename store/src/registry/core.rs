@@ -94,7 +94,7 @@ impl Room {
     /// # Errors
     /// The reason if checkpoints fail, so that waiting would be for nothing.
     pub(super) fn wait(&self, core: &Core) -> Result<(), RegistryError> {
-        let has_room = || core.overlay.entries().0 < core.options.overlay_max;
+        let has_room = || !core.options.is_full(core.overlay.sizes().0);
         if has_room() {
             return Ok(());
         }
@@ -114,20 +114,20 @@ impl Room {
 
     /// The checkpointer waits for work.
     pub(super) fn next_work(&self, core: &Core) -> Work {
-        let active = || core.overlay.entries().0;
+        let active = || core.overlay.sizes().0;
         let mut state = self.state.lock();
         loop {
             if state.stopping {
                 return Work::Stop;
             }
-            let due = state.failure.is_none() && active() >= core.options.checkpoint_after;
+            let due = state.failure.is_none() && core.options.is_due(active());
             if due || state.asked > state.answered {
                 return Work::Checkpoint(state.asked);
             }
             let before = active();
             // After a failure this is also the time until the next attempt.
             if self.changed.wait_for(&mut state, core.options.checkpoint_idle).timed_out() {
-                let is_idle_with_changes = before > 0 && active() == before;
+                let is_idle_with_changes = before.entries > 0 && active() == before;
                 if is_idle_with_changes || state.failure.is_some() {
                     return Work::Checkpoint(state.asked);
                 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
-use super::tables::Table;
+use super::hashing::{KeyHash, mix};
 
 /// Level, chunk; the words of the chunk, little endian.
 pub(super) const FILTER: TableDefinition<'static, (u8, u32), &'static [u8]> = TableDefinition::new("filter");
@@ -53,17 +53,17 @@ impl Level {
     }
 
     /// The first word of the key's block.
-    fn block(&self, hash: u64) -> usize {
+    fn block(&self, KeyHash(hash): KeyHash) -> usize {
         let blocks = (self.words.len() / BLOCK_WORDS) as u64;
         (((hash >> 32) * blocks) >> 32) as usize * BLOCK_WORDS
     }
 
-    fn holds(&self, hash: u64) -> bool {
+    fn holds(&self, hash: KeyHash) -> bool {
         let block = self.block(hash);
         bits(hash).all(|bit| self.words[block + bit / 64].load(Ordering::Relaxed) & 1 << (bit % 64) != 0)
     }
 
-    fn add(&self, hash: u64) {
+    fn add(&self, hash: KeyHash) {
         let block = self.block(hash);
         for bit in bits(hash) {
             self.words[block + bit / 64].fetch_or(1 << (bit % 64), Ordering::Relaxed);
@@ -75,25 +75,9 @@ impl Level {
 }
 
 /// The bits within a block.
-fn bits(hash: u64) -> impl Iterator<Item = usize> {
+fn bits(KeyHash(hash): KeyHash) -> impl Iterator<Item = usize> {
     let mixed = mix(hash ^ 0x9E37_79B9_7F4A_7C15, 0xD6E8_FEB8_6659_FD93);
     (0..PROBES).map(move |probe| (mixed >> (probe * 9)) as usize % (64 * BLOCK_WORDS))
-}
-
-fn mix(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b);
-    product as u64 ^ (product >> 64) as u64
-}
-
-/// A fixed hash, since it is stored. Whoever finds keys that collide makes look-ups slower, not wrong.
-fn hash(table: Table, key: &[u8]) -> u64 {
-    let mut state = mix(0xA076_1D64_78BD_642F ^ key.len() as u64, 0xE703_7ED1_A0B4_28DB ^ table as u64);
-    for chunk in key.chunks(8) {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        state = mix(state ^ u64::from_le_bytes(word), 0x8EBC_6AF0_9C88_C6E3);
-    }
-    mix(state, 0x5899_65CC_7537_4CC3)
 }
 
 /// The filter. Keys are added before the commit that stores them shows, so that it never denies one that is there.
@@ -135,17 +119,16 @@ impl Filter {
     }
 
     /// Whether the index may hold the key. `false` is certain.
-    pub(super) fn may_hold(&self, table: Table, key: &[u8]) -> bool {
-        self.is_blind || self.holds(hash(table, key))
+    pub(super) fn may_hold(&self, hash: KeyHash) -> bool {
+        self.is_blind || self.holds(hash)
     }
 
-    fn holds(&self, hash: u64) -> bool {
+    fn holds(&self, hash: KeyHash) -> bool {
         self.levels.iter().map_while(OnceLock::get).any(|level| level.holds(hash))
     }
 
     /// Adds a key. For one thread at a time.
-    pub(super) fn add(&self, table: Table, key: &[u8]) {
-        let hash = hash(table, key);
+    pub(super) fn add(&self, hash: KeyHash) {
         if self.is_blind || self.holds(hash) {
             return;
         }
@@ -198,11 +181,17 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::hashing::hash;
+    use crate::registry::tables::Table;
 
-    fn key(n: u32) -> [u8; 32] {
+    fn key(n: u32) -> KeyHash {
+        of_table(Table::Keys, n)
+    }
+
+    fn of_table(table: Table, n: u32) -> KeyHash {
         let mut key = [0x55; 32];
         key[12..16].copy_from_slice(&n.to_le_bytes());
-        key
+        hash(0, table, &key)
     }
 
     fn filter() -> Filter {
@@ -213,11 +202,11 @@ mod tests {
     fn no_key_is_denied_and_few_others_are_taken_for_one() {
         let filter = filter();
         let keys = 2 * FIRST_KEYS as u32; // more than the first level holds
-        (0..keys).for_each(|n| filter.add(Table::Keys, &key(n)));
+        (0..keys).for_each(|n| filter.add(key(n)));
         assert!(filter.levels[1].get().is_some() && filter.levels[2].get().is_none());
-        assert!((0..keys).all(|n| filter.may_hold(Table::Keys, &key(n))));
-        let misled = (keys..2 * keys).filter(|n| filter.may_hold(Table::Keys, &key(*n))).count();
-        let other_table = (0..keys).filter(|n| filter.may_hold(Table::Devices, &key(*n))).count();
+        assert!((0..keys).all(|n| filter.may_hold(key(n))));
+        let misled = (keys..2 * keys).filter(|n| filter.may_hold(key(*n))).count();
+        let other_table = (0..keys).filter(|n| filter.may_hold(of_table(Table::Devices, *n))).count();
         for misled in [misled, other_table] {
             assert!(misled < keys as usize / 40, "{misled} of {keys}");
         }
@@ -233,19 +222,19 @@ mod tests {
         let transaction = database.begin_write().unwrap();
         Filter::begin(&transaction).unwrap();
         transaction.commit().unwrap();
-        assert!(!read().may_hold(Table::Keys, &key(1)));
+        assert!(!read().may_hold(key(1)));
         let filter = filter();
         for round in 0..3 {
-            filter.add(Table::Keys, &key(round));
+            filter.add(key(round));
             let transaction = database.begin_write().unwrap();
             filter.store(&transaction).unwrap();
             transaction.commit().unwrap();
-            assert!((0..=round).all(|n| read().may_hold(Table::Keys, &key(n))));
-            assert!(!read().may_hold(Table::Keys, &key(round + 1)));
+            assert!((0..=round).all(|n| read().may_hold(key(n))));
+            assert!(!read().may_hold(key(round + 1)));
         }
         let transaction = database.begin_write().unwrap();
         transaction.open_table(FILTER).unwrap().remove((0, USED)).unwrap();
         transaction.commit().unwrap();
-        assert!(read().may_hold(Table::Keys, &key(99)));
+        assert!(read().may_hold(key(99)));
     }
 }

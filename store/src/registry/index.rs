@@ -6,7 +6,6 @@
 //!
 //! After a failed write redb refuses everything, reads too. [`Index::reopen`] then opens the file anew.
 
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,8 +15,9 @@ use unicity_provisioning::Fault;
 
 use super::backend::VfsBackend;
 use super::filter::{FILTER, Filter};
+use super::hashing::{KeyHash, hash};
+use super::layer::Layer;
 use super::options::OpenError;
-use super::overlay::Layer;
 use super::tables::{FORMAT, Table};
 use crate::vfs::{Vfs, fail_point};
 
@@ -26,6 +26,7 @@ const META_FORMAT: &str = "format";
 const META_POSITION: &str = "journal_position";
 const META_LEAVES: &str = "leaves";
 const META_BOOT: &str = "boot";
+const META_SEED: &str = "seed";
 /// Before the names of blobs, so that none can be taken for one of the above.
 const BLOB_PREFIX: &str = "blob/";
 
@@ -53,6 +54,8 @@ pub(super) struct Index {
     database: Mutex<Option<Database>>,
     snapshot: RwLock<Arc<Snapshot>>,
     filter: Filter,
+    /// Of all hashes.
+    seed: u64,
 }
 
 impl Index {
@@ -63,6 +66,7 @@ impl Index {
         let database = open_database(&*vfs, path, cache_bytes).map_err(|error| wrap("open", error))?;
         prepare(&database, path)?;
         let snapshot = Snapshot::take(&database).map_err(|error| wrap("read", error))?;
+        let seed = snapshot.number(META_SEED).map_err(|error| wrap("read", error))?;
         let filter = load_filter(&database).map_err(|error| wrap("read", error))?;
         Ok(Self {
             path: path.to_owned(),
@@ -71,6 +75,7 @@ impl Index {
             database: Mutex::new(Some(database)),
             snapshot: RwLock::new(Arc::new(snapshot)),
             filter,
+            seed,
         })
     }
 
@@ -93,9 +98,20 @@ impl Index {
         result.map_err(|error| self.fault(&error))
     }
 
-    /// A record's value, as `decode` sees it.
-    pub(super) fn get<R>(&self, table: Table, key: &[u8], decode: impl Fn(&[u8]) -> R) -> Result<Option<R>, Fault> {
-        if !self.filter.may_hold(table, key) {
+    /// The hash of a key, for layers and filter.
+    pub(super) fn hash(&self, table: Table, key: &[u8]) -> KeyHash {
+        hash(self.seed, table, key)
+    }
+
+    /// A record's value, as `decode` sees it. `hash` is that of its key.
+    pub(super) fn get<R>(
+        &self,
+        table: Table,
+        hash: KeyHash,
+        key: &[u8],
+        decode: impl Fn(&[u8]) -> R,
+    ) -> Result<Option<R>, Fault> {
+        if !self.filter.may_hold(hash) {
             return Ok(None);
         }
         self.read(|snapshot| snapshot.get(table, key, &decode))
@@ -114,16 +130,15 @@ impl Index {
         let position = Position { journal: layer.end(), leaves };
         let applied = self.write(|transaction| {
             for table in Table::ALL {
-                let sorted = layer.sorted(table);
-                let mut records = sorted.range((Bound::Unbounded, Bound::Unbounded)).peekable();
+                let mut records = layer.sorted(table).peekable();
                 if records.peek().is_none() {
                     continue;
                 }
                 let mut open = transaction.open_table(table.definition())?;
-                for (key, value) in records {
+                for (hash, key, value) in records {
                     match value {
                         Some(value) => {
-                            self.filter.add(table, key);
+                            self.filter.add(hash);
                             open.insert(key, value)?;
                         }
                         None => drop(open.remove(key)?),
@@ -242,6 +257,10 @@ fn make_tables(database: &Database) -> Result<(), redb::Error> {
         transaction.open_table(table.definition())?;
     }
     Filter::begin(&transaction)?;
+    let mut seed = [0; 8];
+    let random = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut seed);
+    random.map_err(|_| redb::Error::Io(std::io::Error::other("the system has no random bytes")))?;
+    put_meta(&transaction, META_SEED, &seed)?;
     put_meta(&transaction, META_FORMAT, &u32::from(FORMAT).to_le_bytes())?;
     put_position(&transaction, Position::default())?;
     transaction.commit()?;
@@ -328,7 +347,7 @@ impl Snapshot {
                     let mut open = transaction.open_table(table.definition())?;
                     for record in records.by_ref().take(COPY_CHUNK) {
                         let (key, value) = record?;
-                        target.filter.add(table, key.value());
+                        target.filter.add(target.hash(table, key.value()));
                         open.insert(key.value(), value.value())?;
                         copied += 1;
                     }
@@ -343,6 +362,10 @@ impl Snapshot {
             target.filter.store(transaction)?;
             for entry in self.meta.iter()? {
                 let (name, bytes) = entry?;
+                // The target has a filter of its own, under a seed of its own.
+                if name.value() == META_SEED {
+                    continue;
+                }
                 put_meta(transaction, name.value(), bytes.value())?;
             }
             Ok(())

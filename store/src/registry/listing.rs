@@ -56,7 +56,7 @@ fn raw_page(view: &View<'_>, table: Table, bounds: KeyBounds<'_>, limit: usize) 
     let layers = view.overlay.layers.read();
     let decided = view.writer.map(|writer| &writer.decided);
     let newest_first = [decided, Some(&layers.active), layers.frozen.as_deref()];
-    let sorted: Vec<_> = newest_first.into_iter().flatten().map(|layer| layer.sorted(table)).collect();
+    let sorted: Vec<_> = newest_first.into_iter().flatten().map(|layer| layer.listed(table)).collect();
     let sources: Vec<_> = sorted.iter().map(|layer| layer.range(bounds).peekable()).collect();
     view.index.read(|snapshot| {
         let stored = snapshot.table(table).range::<&[u8]>(bounds)?;

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::layer::Size;
 use crate::log::{LogMetrics, SYNC_BUCKETS_US};
 use crate::metrics::{MetricFamily, MetricKind};
 
@@ -56,7 +57,7 @@ impl RegistryMetrics {
 
 /// What is not counted but looked up.
 pub(super) struct Now {
-    pub(super) overlay: (usize, usize),
+    pub(super) overlay: (Size, Size),
     pub(super) journal_bytes: u64,
     pub(super) leaves: u64,
     pub(super) poisoned: bool,
@@ -91,8 +92,8 @@ pub(super) fn families(registry: &RegistryMetrics, journal: &LogMetrics, now: &N
         "Changed records that are synced and not yet in the index.",
         Gauge,
     );
-    overlay.push(&[("layer", "active".to_owned())], now.overlay.0 as f64);
-    overlay.push(&[("layer", "frozen".to_owned())], now.overlay.1 as f64);
+    overlay.push(&[("layer", "active".to_owned())], now.overlay.0.entries as f64);
+    overlay.push(&[("layer", "frozen".to_owned())], now.overlay.1.entries as f64);
     vec![
         commit,
         sync,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use unicity_provisioning::Settings;
 
+use super::layer::Size;
 use crate::log::LogError;
 
 /// Where the registry lives, by which settings it decides, and its bounds.
@@ -16,14 +17,17 @@ pub struct RegistryOptions {
     /// What decisions are made by.
     pub settings: Arc<Settings>,
     /// Changed records that are synced and not yet in redb, at most, in each of the two halves of the overlay; beyond it
-    /// the writer waits for the checkpointer. About 1 KiB of memory each.
+    /// the writer waits for the checkpointer. About 400 bytes of memory each.
     pub overlay_max: usize,
     /// Changed records after which a checkpoint begins. More make checkpoints cheaper a record, fewer make a start
     /// faster.
     pub checkpoint_after: usize,
+    /// Bytes of an overlay's half at most: a device that registers again and again changes one record, but needs memory.
+    pub overlay_bytes_max: usize,
     /// A checkpoint begins, too, when the registry was idle for so long with changes waiting.
     pub checkpoint_idle: Duration,
-    /// Bytes of redb pages kept in memory.
+    /// Bytes of redb pages kept in memory at most. Half of it holds what a checkpoint changes: with less, pages are
+    /// written twice.
     pub cache_bytes: usize,
     /// Requests that may wait for the writer; beyond it a submission waits.
     pub queue_max: usize,
@@ -42,15 +46,28 @@ impl RegistryOptions {
         Self {
             dir: dir.to_owned(),
             settings,
-            overlay_max: 400_000,
-            checkpoint_after: 200_000,
+            overlay_max: 600_000,
+            checkpoint_after: 400_000,
+            overlay_bytes_max: 256 * 1024 * 1024,
             checkpoint_idle: Duration::from_secs(5),
-            cache_bytes: 256 * 1024 * 1024,
+            cache_bytes: 1024 * 1024 * 1024,
             queue_max: 8_192,
             batch_max: 1_024,
             journal_segment_bytes: 16 * 1024 * 1024,
             reserve_bytes: 64 * 1024 * 1024,
         }
+    }
+}
+
+impl RegistryOptions {
+    /// Whether a layer of this size should go to the index.
+    pub(super) fn is_due(&self, size: Size) -> bool {
+        size.entries >= self.checkpoint_after || size.bytes >= self.overlay_bytes_max / 2
+    }
+
+    /// Whether a layer of this size takes no more.
+    pub(super) fn is_full(&self, size: Size) -> bool {
+        size.entries >= self.overlay_max || size.bytes >= self.overlay_bytes_max
     }
 }
 

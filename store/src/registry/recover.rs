@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::index::Index;
+use super::layer::Layer;
 use super::leaves::LeafLog;
 use super::options::{OpenError, RegistryOptions};
-use super::overlay::Layer;
-use super::record;
+use super::record::{self, RecordError};
 use crate::log::{LogConfig, LogKind, LogReader, SegmentLog};
 use crate::vfs::Vfs;
 
@@ -73,13 +73,13 @@ fn open(
             ),
         });
     }
-    let tail = replay(&journal.reader(), &journal_dir, position.journal)?;
+    let tail = replay(&index, &journal.reader(), &journal_dir, position.journal)?;
     let leaves = LeafLog::open(Arc::clone(vfs), &dir.join(LEAVES_DIR), position.leaves, position.journal)?;
     Ok(Recovered { index, journal, leaves, tail })
 }
 
 /// Everything from `from` on. Records are puts and deletes, so that applying one twice is applying it once.
-fn replay(journal: &LogReader, dir: &Path, from: u64) -> Result<Layer, OpenError> {
+fn replay(index: &Index, journal: &LogReader, dir: &Path, from: u64) -> Result<Layer, OpenError> {
     let mut layer = Layer::default();
     layer.set_end(from);
     loop {
@@ -88,18 +88,21 @@ fn replay(journal: &LogReader, dir: &Path, from: u64) -> Result<Layer, OpenError
             return Ok(layer);
         }
         for read in records {
-            let ops = record::ops(&read.payload).map_err(|error| match error {
-                record::RecordError::Newer(found) => OpenError::NewerVersion {
-                    file: dir.to_owned(),
-                    found: u32::from(found),
-                    supported: u32::from(super::tables::FORMAT),
-                },
-                record::RecordError::Malformed => {
-                    OpenError::Damage { file: dir.to_owned(), reason: format!("record {}: {error}", read.offset) }
-                }
-            })?;
-            ops.into_iter().for_each(|op| layer.apply(op));
+            let ops = record::ops(&read.payload).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+            for op in ops.map_err(|error| unreadable(dir, read.offset, &error))? {
+                layer.apply(index.hash(op.table, op.key), &op);
+            }
             layer.set_end(read.offset + 1);
         }
+    }
+}
+
+fn unreadable(dir: &Path, offset: u64, error: &RecordError) -> OpenError {
+    let file = dir.to_owned();
+    match error {
+        RecordError::Newer(found) => {
+            OpenError::NewerVersion { file, found: u32::from(*found), supported: u32::from(super::tables::FORMAT) }
+        }
+        RecordError::Malformed => OpenError::Damage { file, reason: format!("record {offset}: {error}") },
     }
 }

@@ -18,6 +18,7 @@ use unicity_provisioning::{Fault, Outcome, Page, Pending, Registry, RegistryErro
 
 use super::checkpoint::Checkpointer;
 use super::core::Core;
+use super::index::is_full;
 use super::leaves::LeafLog;
 use super::listing;
 use super::metrics;
@@ -62,7 +63,7 @@ impl RegistryStore {
     /// # Errors
     /// [`OpenError`]: the file and what is wrong with it.
     pub fn open(options: RegistryOptions, vfs: Arc<dyn Vfs>) -> Result<Arc<Self>, OpenError> {
-        let (Recovered { index, journal, leaves, mut tail }, boot) = recover(&options, &vfs)?;
+        let (Recovered { index, journal, leaves, tail }, boot) = recover(&options, &vfs)?;
         let config = GroupConfig {
             name: "registry".to_owned(),
             queue_items_max: options.queue_max,
@@ -71,7 +72,7 @@ impl RegistryStore {
             ..GroupConfig::default()
         };
         let core = Arc::new(Core::new(options, vfs, index));
-        core.overlay.merge(&mut tail);
+        core.overlay.begin(tail);
         let clock = Arc::new(AtomicU64::new(0));
         let ticking = Arc::clone(&clock);
         let journal_reader = journal.reader();
@@ -118,11 +119,14 @@ impl RegistryStore {
     /// Stores a blob under `name`; durable when this returns. Waits for a checkpoint that is under way.
     ///
     /// # Errors
-    /// [`Fault`] if the index could not be written; the registry takes no writes then.
+    /// [`Fault`] if the index could not be written; unless the disk is full, the registry takes no writes then.
     pub fn meta_put(&self, name: &str, bytes: &[u8]) -> Result<(), Fault> {
         self.core.index.put_blob(name, bytes).map_err(|error| {
             let fault = self.core.index.fault(&error);
-            self.core.poison(&fault.0);
+            // redb refuses reads, too, until it is opened anew.
+            if self.core.index.reopen().is_err() || !is_full(&error) {
+                self.core.poison(&fault.0);
+            }
             fault
         })
     }
@@ -151,7 +155,7 @@ impl RegistryStore {
     #[must_use]
     pub fn metrics(&self) -> Vec<MetricFamily> {
         let now = metrics::Now {
-            overlay: self.core.overlay.entries(),
+            overlay: self.core.overlay.sizes(),
             journal_bytes: self.journal().segments().iter().map(|segment| segment.synced_bytes).sum(),
             leaves: self.leaves.end(),
             poisoned: self.is_poisoned(),

@@ -1,13 +1,13 @@
 //! The tables of the index: their names, how a record's key is spelled, and the form of values.
 //! `docs/registry-format.md` has the bytes.
 
-use std::sync::Arc;
-
 use redb::TableDefinition;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use unicity_identity::{ClientIdentity, DeviceId, HubName};
 use unicity_provisioning::{Change, Fault};
+
+use super::record;
 
 /// The format of values, of journal records and of the index as a whole; a newer one is refused.
 pub(super) const FORMAT: u8 = 1;
@@ -52,49 +52,44 @@ impl Table {
     }
 }
 
-/// What a record becomes; `None`: it is gone.
-pub(super) struct Op {
-    pub(super) table: Table,
-    pub(super) key: Arc<[u8]>,
-    pub(super) value: Option<Arc<[u8]>>,
+/// Appends a change as it goes to journal, overlay and index.
+pub(super) fn write_change(change: &Change, out: &mut Vec<u8>) {
+    match change {
+        Change::PutIndividual(record) => {
+            record::put(Table::Individuals, &[record.registration_id.as_str().as_bytes()], out, |out| {
+                encode(record, out)
+            });
+        }
+        Change::DeleteIndividual(id) => record::delete(Table::Individuals, &[id.as_str().as_bytes()], out),
+        Change::PutGroup(record) => {
+            record::put(Table::Groups, &[record.group_id.as_str().as_bytes()], out, |out| encode(record, out));
+        }
+        Change::DeleteGroup(id) => record::delete(Table::Groups, &[id.as_str().as_bytes()], out),
+        Change::PutRegistration(record) => {
+            let key = record.registration_id.as_str().as_bytes();
+            record::put(Table::Registrations, &[key], out, |out| encode(record, out));
+        }
+        Change::DeleteRegistration(id) => record::delete(Table::Registrations, &[id.as_str().as_bytes()], out),
+        Change::PutDevice(record) => {
+            record::put(Table::Devices, &device_parts(&record.hub, &record.device_id), out, |out| encode(record, out));
+        }
+        Change::DeleteDevice(hub, id) => record::delete(Table::Devices, &device_parts(hub, id), out),
+        Change::PutKey(key, owner) => record::put(Table::Keys, &[&key.0], out, |out| encode(owner, out)),
+        Change::DeleteKey(key) => record::delete(Table::Keys, &[&key.0], out),
+        Change::PutSubscriptions(client, subscriptions) => {
+            record::put(Table::Subscriptions, &[&client_key(client)], out, |out| encode(subscriptions, out));
+        }
+        Change::DeleteSubscriptions(client) => record::delete(Table::Subscriptions, &[&client_key(client)], out),
+    }
 }
 
-/// A change as it goes to journal, overlay and redb.
-pub(super) fn to_op(change: &Change, scratch: &mut Vec<u8>) -> Op {
-    let (table, key) = match change {
-        Change::PutIndividual(record) => (Table::Individuals, record.registration_id.as_str().as_bytes().into()),
-        Change::DeleteIndividual(id) => (Table::Individuals, id.as_str().as_bytes().into()),
-        Change::PutGroup(record) => (Table::Groups, record.group_id.as_str().as_bytes().into()),
-        Change::DeleteGroup(id) => (Table::Groups, id.as_str().as_bytes().into()),
-        Change::PutRegistration(record) => (Table::Registrations, record.registration_id.as_str().as_bytes().into()),
-        Change::DeleteRegistration(id) => (Table::Registrations, id.as_str().as_bytes().into()),
-        Change::PutDevice(record) => (Table::Devices, device_key(&record.hub, &record.device_id)),
-        Change::DeleteDevice(hub, id) => (Table::Devices, device_key(hub, id)),
-        Change::PutKey(key, _) | Change::DeleteKey(key) => (Table::Keys, key.0.as_slice().into()),
-        Change::PutSubscriptions(client, _) | Change::DeleteSubscriptions(client) => {
-            (Table::Subscriptions, client_key(client))
-        }
-    };
-    let value = match change {
-        Change::PutIndividual(record) => Some(encode(record, scratch)),
-        Change::PutGroup(record) => Some(encode(record, scratch)),
-        Change::PutRegistration(record) => Some(encode(record, scratch)),
-        Change::PutDevice(record) => Some(encode(record, scratch)),
-        Change::PutKey(_, owner) => Some(encode(owner, scratch)),
-        Change::PutSubscriptions(_, subscriptions) => Some(encode(subscriptions, scratch)),
-        Change::DeleteIndividual(_)
-        | Change::DeleteGroup(_)
-        | Change::DeleteRegistration(_)
-        | Change::DeleteDevice(..)
-        | Change::DeleteKey(_)
-        | Change::DeleteSubscriptions(_) => None,
-    };
-    Op { table, key, value }
+fn device_parts<'a>(hub: &'a HubName, id: &'a DeviceId) -> [&'a [u8]; 3] {
+    [hub.as_str().as_bytes(), b"\0", id.as_str().as_bytes()]
 }
 
 /// `hub \0 device`: neither may hold a zero byte, and the devices of a hub are neighbours.
-pub(super) fn device_key(hub: &HubName, id: &DeviceId) -> Arc<[u8]> {
-    [hub.as_str().as_bytes(), b"\0", id.as_str().as_bytes()].concat().into()
+pub(super) fn device_key(hub: &HubName, id: &DeviceId) -> Vec<u8> {
+    device_parts(hub, id).concat()
 }
 
 /// The bounds of a hub's devices: from the first key on, and before the second.
@@ -103,22 +98,20 @@ pub(super) fn device_bounds(hub: &HubName) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// `hub \0 device`, and `\0 module` if it is one.
-pub(super) fn client_key(client: &ClientIdentity) -> Arc<[u8]> {
-    let mut key = [client.hub.as_str().as_bytes(), b"\0", client.device_id.as_str().as_bytes()].concat();
+pub(super) fn client_key(client: &ClientIdentity) -> Vec<u8> {
+    let mut key = device_key(&client.hub, &client.device_id);
     if let Some(module) = &client.module_id {
         key.push(0);
         key.extend_from_slice(module.as_str().as_bytes());
     }
-    key.into()
+    key
 }
 
-/// A value's bytes: the format, then the record in postcard's encoding.
-fn encode<T: Serialize>(record: &T, scratch: &mut Vec<u8>) -> Arc<[u8]> {
-    let mut bytes = std::mem::take(scratch);
-    bytes.clear();
-    bytes.push(FORMAT);
-    *scratch = postcard::to_extend(record, bytes).expect("records have only values that postcard encodes");
-    scratch.as_slice().into()
+/// Appends a value: the format, then the record in postcard's encoding.
+fn encode<T: Serialize>(record: &T, out: &mut Vec<u8>) {
+    out.push(FORMAT);
+    let bytes = std::mem::take(out);
+    *out = postcard::to_extend(record, bytes).expect("records have only values that postcard encodes");
 }
 
 /// Reads a value.

@@ -11,9 +11,11 @@ use unicity_identity::{
 };
 use unicity_provisioning::{Fault, RegistryView};
 
+use super::hashing::KeyHash;
 use super::index::Index;
+use super::layer::{Known, Layer};
 use super::listing;
-use super::overlay::{Known, Layer, Overlay};
+use super::overlay::Overlay;
 use super::tables::{Table, client_key, decode, device_key};
 
 /// State to read: the layers before the index, the newest first.
@@ -47,12 +49,12 @@ impl Deciding {
         self.found.get_mut().clear();
     }
 
-    fn find(&self, index: &Index, table: Table, key: &[u8]) -> Result<Option<Arc<[u8]>>, Fault> {
+    fn find(&self, index: &Index, table: Table, hash: KeyHash, key: &[u8]) -> Result<Option<Arc<[u8]>>, Fault> {
         let mut found = self.found.borrow_mut();
         if let Some(known) = found.iter().find(|known| known.table == table && *known.key == *key) {
             return Ok(known.value.clone());
         }
-        let value = index.get(table, key, |value| Arc::from(value))?;
+        let value = index.get(table, hash, key, |value| Arc::from(value))?;
         found.push(Found { table, key: key.into(), value: value.clone() });
         Ok(value)
     }
@@ -60,13 +62,18 @@ impl Deciding {
 
 impl View<'_> {
     fn get<T: DeserializeOwned>(&self, table: Table, key: &[u8]) -> Result<Option<T>, Fault> {
+        let hash = self.index.hash(table, key);
+        let look = |known: Known<'_>| known.map(|value| decode(table, value)).transpose();
+        if let Some(known) = self.writer.and_then(|writer| writer.decided.get(table, hash, key)) {
+            return look(known);
+        }
+        if let Some(known) = self.overlay.get(table, hash, key, look) {
+            return known;
+        }
         // The index last, and its view taken after the overlay was looked at: see `overlay.rs`.
-        let decided = self.writer.and_then(|writer| writer.decided.get(table, key));
-        match (decided.or_else(|| self.overlay.get(table, key)), self.writer) {
-            (Some(Known::Value(value)), _) => decode(table, &value).map(Some),
-            (Some(Known::Deleted), _) => Ok(None),
-            (None, Some(writer)) => writer.find(self.index, table, key)?.map(|value| decode(table, &value)).transpose(),
-            (None, None) => self.index.get(table, key, |value| decode(table, value))?.transpose(),
+        match self.writer {
+            Some(writer) => writer.find(self.index, table, hash, key)?.map(|value| decode(table, &value)).transpose(),
+            None => self.index.get(table, hash, key, |value| decode(table, value))?.transpose(),
         }
     }
 }

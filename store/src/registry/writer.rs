@@ -8,8 +8,8 @@ use unicity_identity::Refusal;
 use unicity_provisioning::{Outcome, RegistryError, Request, decide};
 
 use super::core::Core;
-use super::record;
-use super::tables::to_op;
+use super::record::{self, Changes};
+use super::tables::write_change;
 use super::view::{Deciding, View};
 use crate::chain::in_full;
 use crate::log::{AppendError, BatchBuffer, GroupRules, LogError};
@@ -26,12 +26,13 @@ pub(super) struct Writer {
     core: Arc<Core>,
     deciding: Deciding,
     records: u64,
-    scratch: Vec<u8>,
+    /// Of the decision under way, as they go to the journal.
+    changes: Vec<u8>,
 }
 
 impl Writer {
     pub(super) fn new(core: Arc<Core>) -> Self {
-        Self { core, deciding: Deciding::default(), records: 0, scratch: Vec::new() }
+        Self { core, deciding: Deciding::default(), records: 0, changes: Vec::new() }
     }
 }
 
@@ -52,10 +53,14 @@ impl GroupRules for Writer {
         self.deciding.next();
         let view = View { writer: Some(&self.deciding), overlay: &self.core.overlay, index: &self.core.index };
         let decision = decide(&view, &self.core.options.settings, request)?;
-        let ops: Vec<_> = decision.changes.iter().map(|change| to_op(change, &mut self.scratch)).collect();
+        self.changes.clear();
+        decision.changes.iter().for_each(|change| write_change(change, &mut self.changes));
         let leaf = decision.leaf.map(|leaf| leaf.to_bytes());
-        batch.push_with(|bytes| record::encode(leaf.as_deref(), &ops, bytes)).map_err(too_long)?;
-        ops.into_iter().for_each(|op| self.deciding.decided.apply(op));
+        batch.push_with(|bytes| record::encode(leaf.as_deref(), &self.changes, bytes)).map_err(too_long)?;
+        // All of it is readable, as it was written a moment ago.
+        for op in Changes::new(&self.changes).flatten() {
+            self.deciding.decided.apply(self.core.index.hash(op.table, op.key), &op);
+        }
         self.deciding.decided.set_end(batch.next_offset());
         self.records += 1;
         Ok(decision.outcome)
@@ -63,10 +68,11 @@ impl GroupRules for Writer {
 
     fn commit(&mut self) {
         self.core.metrics.add_commit(std::mem::take(&mut self.records));
-        if !self.deciding.decided.is_empty() {
-            let (before, now) = self.core.overlay.merge(&mut self.deciding.decided);
-            let threshold = self.core.options.checkpoint_after;
-            if before < threshold && now >= threshold {
+        let decided = &mut self.deciding.decided;
+        if decided.size().entries > 0 {
+            let (before, now) = self.core.overlay.merge(decided);
+            decided.clear();
+            if !self.core.options.is_due(before) && self.core.options.is_due(now) {
                 self.core.room.changed();
             }
         }

@@ -40,7 +40,8 @@ fn open_registry(dir: &Path) -> Arc<RegistryStore> {
 }
 
 fn open_telemetry(dir: &Path) -> Arc<TelemetryStore> {
-    let options = TelemetryOptions { segment_bytes: 256 * 1024, ..TelemetryOptions::default() };
+    // A short queue, so that a debug build is not busy with messages alone.
+    let options = TelemetryOptions { segment_bytes: 256 * 1024, queue_items: 64, ..TelemetryOptions::default() };
     TelemetryStore::open(&dir.join("telemetry"), &[(fleet::hub(), PARTITIONS)], &options, Arc::new(OsVfs)).unwrap()
 }
 

@@ -1,4 +1,5 @@
 //! The store as a whole, on a real file system and with real processes.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod crash;
 #[path = "../support/fleet.rs"]

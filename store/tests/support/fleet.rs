@@ -1,5 +1,6 @@
 //! A fleet to test and measure with: one group, devices with numbers, keys that are hashes of them.
 #![allow(dead_code, unreachable_pub, reason = "each user needs another part")]
+#![allow(clippy::unwrap_used, reason = "what fails here fails a test or a measurement")]
 
 use std::future::Future;
 use std::pin::pin;

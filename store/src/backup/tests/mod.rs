@@ -48,25 +48,23 @@ fn a_backup_of_a_live_registry_is_one_state_and_holds_all_that_was_answered_befo
     let store = open_with(bounds, &sim).unwrap();
     let group = fleet::group(&*store);
     let (stop, answered) = (AtomicBool::new(false), AtomicU64::new(0));
-    let before = std::thread::scope(|scope| {
-        scope.spawn(|| {
+    let (before, made) = std::thread::scope(|scope| {
+        let load = scope.spawn(|| {
             // One after the other, so that a state is a number of devices.
-            for n in 0.. {
-                if stop.load(Ordering::Relaxed) {
-                    break;
-                }
+            for n in (0..).take_while(|_| !stop.load(Ordering::Relaxed)) {
                 fleet::submit(&*store, fleet::register(&group, n)).unwrap();
                 answered.store(n + 1, Ordering::Relaxed);
             }
         });
-        while answered.load(Ordering::Relaxed) < 200 {
+        while answered.load(Ordering::Relaxed) < 200 && !load.is_finished() {
             std::thread::yield_now();
         }
         let before = answered.load(Ordering::Relaxed);
-        backup(&store, Path::new(BACKUP), &what()).unwrap();
+        let made = backup(&store, Path::new(BACKUP), &what());
         stop.store(true, Ordering::Relaxed);
-        before
+        (before, made)
     });
+    made.unwrap();
     verify_backup(&vfs(&sim), Path::new(BACKUP)).unwrap();
     restore(&vfs(&sim), Path::new(BACKUP), Path::new(RESTORED)).unwrap();
     let restored = open(&sim, RESTORED);

@@ -68,6 +68,29 @@ fn the_journal_behind_index_and_leaves_is_recycled() {
     assert_eq!(leaves(&open(&sim)).len(), 52);
 }
 
+#[test]
+fn what_came_while_a_checkpoint_ran_stays_in_the_journal() {
+    let sim = SimVfs::new();
+    let (gate, vfs) = Gate::before(Arc::new(sim.clone()), "registry.redb");
+    let bounds = RegistryOptions { journal_segment_bytes: 4096, ..options() };
+    let store = RegistryStore::open(bounds, vfs).unwrap();
+    let group = fleet::group(&*store);
+    gate.shut();
+    std::thread::scope(|scope| {
+        let checkpoint = scope.spawn(|| store.checkpoint());
+        gate.wait_for_one();
+        for n in 0..50 {
+            fleet::submit(&*store, fleet::register(&group, n)).unwrap();
+        }
+        gate.open();
+        checkpoint.join().unwrap().unwrap();
+    });
+    fleet::submit(&*store, fleet::register(&group, 50)).unwrap(); // its batch comes after the recycling
+    let again = open(&sim.crash(3));
+    assert!((0..=50).all(|n| again.registration(&fleet::id(n)).unwrap().is_some()));
+    assert_eq!(leaves(&again).len(), 52);
+}
+
 /// The index is put back to an older state, as if the checkpoint's commit had not landed: the same records are replayed
 /// once more, and the same leaves found in their log.
 #[test]

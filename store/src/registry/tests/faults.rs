@@ -53,10 +53,13 @@ fn a_full_disk_refuses_writes_keeps_reads_and_heals() {
     assert!(store.registration(&fleet::id(stored - 1)).unwrap().is_some());
     assert_eq!(store.registration(&fleet::id(stored)), Ok(None));
     sim.set_capacity(None);
+    // What did not fit is forgotten: it does not come along with the next one.
+    fleet::submit(&*store, fleet::register(&group, stored + 1)).unwrap();
+    assert_eq!(store.registration(&fleet::id(stored)), Ok(None));
     fleet::submit(&*store, fleet::register(&group, stored)).unwrap();
     drop(store);
     let store = open(&sim);
-    assert!((0..=stored).all(|n| store.registration(&fleet::id(n)).unwrap().is_some()));
+    assert!((0..=stored + 1).all(|n| store.registration(&fleet::id(n)).unwrap().is_some()));
 }
 
 #[test]
@@ -75,6 +78,21 @@ fn a_checkpoint_without_room_waits_and_writes_go_on_until_the_overlay_is_full() 
     sim.set_capacity(None);
     store.checkpoint().unwrap();
     fleet::submit(&*store, fleet::register(&group, 100)).unwrap();
+}
+
+#[test]
+fn a_blob_that_could_not_be_stored_is_told_and_reads_go_on() {
+    for errno in [EIO, ENOSPC] {
+        let sim = SimVfs::new();
+        let store = open(&sim);
+        let group = fleet::group(&*store);
+        store.meta_put("name", b"1").unwrap();
+        sim.inject(Fault { op: Some(OpKind::Write), nth: 2, effect: FaultEffect::Before, errno });
+        store.meta_put("name", b"2").unwrap_err();
+        assert_eq!(store.meta_get("name").unwrap(), Some(b"1".to_vec()));
+        let taken = fleet::submit(&*store, fleet::register(&group, 1));
+        assert_eq!(taken.is_ok(), errno == ENOSPC, "{taken:?}");
+    }
 }
 
 /// Every write of a checkpoint fails in turn, before and after it landed.
