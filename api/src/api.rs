@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use unicity_hub::{Sessions, TelemetryLog};
 use unicity_identity::{Entropy, Environment, Refusal};
 use unicity_listener::{ByteStream, ConnectionInfo, Service, UnauthenticatedPermit};
-use unicity_provisioning::{Command, Outcome, Provisioning, Request as RegistryRequest};
+use unicity_provisioning::{Command, Outcome, PresentedChain, Provisioning, Request as RegistryRequest};
 
 use crate::auth::{Principal, authenticate};
 use crate::backup::Backup;
@@ -65,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) telemetry_streams: Arc<Semaphore>,
     /// One count of a hub's devices at a time: it walks all of them.
     pub(crate) device_count: Semaphore,
+    /// One revocation list at a time: it is compared with the one that it replaces.
+    pub(crate) revocation: Semaphore,
     pub(crate) counts: Counts,
 }
 
@@ -77,6 +79,8 @@ pub struct RequestContext {
     pub permit: UnauthenticatedPermit,
     /// Fires when the server stops; endless answers end then.
     pub stop: CancellationToken,
+    /// The certificates of the connection's handshake, whose key is proven.
+    pub chain: Option<Arc<PresentedChain>>,
 }
 
 /// A request on its way through a handler: proven, allowed, read.
@@ -96,6 +100,7 @@ impl Api {
         Self(Arc::new(Shared {
             telemetry_streams: Arc::new(Semaphore::new(settings.telemetry_streams_max.min(Semaphore::MAX_PERMITS))),
             device_count: Semaphore::new(1),
+            revocation: Semaphore::new(1),
             counts: Counts::default(),
             provisioning,
             sessions,
@@ -205,8 +210,12 @@ impl Api {
 
 impl Service for Api {
     async fn serve(&self, stream: Box<dyn ByteStream>, info: ConnectionInfo, stop: CancellationToken) {
-        let context =
-            RequestContext { peer: Some(info.peer), permit: info.unauthenticated.clone(), stop: stop.clone() };
+        let context = RequestContext {
+            peer: Some(info.peer),
+            permit: info.unauthenticated.clone(),
+            chain: PresentedChain::parse(&info.client_chain).map(Arc::new),
+            stop: stop.clone(),
+        };
         serve_http(stream, &self.0.settings, stop, |request| self.handle(request, context.clone())).await;
     }
 }

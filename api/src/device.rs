@@ -1,9 +1,11 @@
 //! The device's own registration API over HTTPS (`device-mqtt.md` 3). Symmetric keys: the token is the device's, in `Authorization`.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use hyper::body::Body;
-use tracing::info;
+use tracing::{debug, info};
 use unicity_identity::error::Subject;
 use unicity_identity::json::to_ascii;
 use unicity_identity::{Refusal, RegistrationId};
@@ -32,16 +34,33 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let claim = Claim { id_scope: &call.id_scope, registration_id: &call.registration_id, token };
+    let claim = Claim {
+        id_scope: &call.id_scope,
+        registration_id: &call.registration_id,
+        token,
+        chain: context.chain.as_deref(),
+        tpm: None,
+    };
     let origin = Origin { peer: context.peer, now: shared.environment.now() };
     let entropy = shared.environment.entropy();
+    if let Err(refusal) = check_peer(shared, origin) {
+        if matches!(call.action, DeviceAction::Register) {
+            shared.counts.count_registration(false);
+        }
+        // A line of log for each would be what the limit is there to prevent.
+        debug!(cause = %refusal, "device put off");
+        return Ok(answer(&refused(shared, claim, origin, refusal)));
+    }
     let registered = match &call.action {
         DeviceAction::Register => {
             // A stranger's body is held in memory before its token is looked at, so it is a small one.
             let bytes_max = shared.provisioning.settings().payload_bytes_max.saturating_add(BODY_EXTRA_BYTES);
             let body = read(body, bytes_max, shared.settings.body_timeout).await?;
             let registered = shared.provisioning.register(claim, &body, origin, entropy).await;
-            shared.counts.count_registration(registered.refusal.is_none());
+            // A challenge is half a registration; the other half counts.
+            if !matches!(registered.refusal, Some(Refusal::TpmChallenge { .. })) {
+                shared.counts.count_registration(registered.refusal.is_none());
+            }
             registered
         }
         DeviceAction::OperationStatus(operation) => {
@@ -51,12 +70,40 @@ where
     };
     match &registered.refusal {
         None => context.permit.authenticated(),
+        // The first half of the protocol, as it should be.
+        Some(Refusal::TpmChallenge { .. }) => {}
         Some(refusal) => {
             let registration_id: String = call.registration_id.chars().take(128).collect();
             info!(registration_id, code = %refusal.code(), cause = %refusal, "registration refused");
+            // Who has no token yet has not tried one: a client that asks what is wanted of it guesses at no key.
+            let asks_only = matches!(refusal, Refusal::NoCredential) && token.is_none_or(str::is_empty);
+            if let Some(peer) = origin.peer
+                && refusal.code().http_status() == 401
+                && !asks_only
+            {
+                shared.provisioning.failures().failed(peer.ip(), Instant::now());
+            }
         }
     }
     Ok(answer(&registered))
+}
+
+/// A peer that has failed too often is not listened to for a while (design rule 16).
+fn check_peer(shared: &Shared, origin: Origin) -> Result<(), Refusal> {
+    let Some(peer) = origin.peer else { return Ok(()) };
+    let checked = shared.provisioning.failures().check(peer.ip(), Instant::now());
+    checked.map_err(|retry_after_seconds| Refusal::Throttled {
+        what: "failed proofs from one network",
+        retry_after_seconds,
+    })
+}
+
+/// A refusal that the service has not seen, with its evidence kept.
+fn refused(shared: &Shared, claim: Claim<'_>, origin: Origin, refusal: Refusal) -> Registered {
+    let tracking_id = shared.environment.entropy().tracking_id();
+    let refusals = shared.provisioning.refusals();
+    refusals.record(tracking_id.clone(), &refusal, claim.registration_id, origin.peer, origin.now);
+    Registered { answer: Answer::error(&refusal, &tracking_id, origin.now), refusal: Some(refusal) }
 }
 
 /// The state of the device's registration, without registering.
@@ -75,12 +122,7 @@ fn look_up(shared: &Shared, claim: Claim<'_>, origin: Origin) -> Registered {
             let body = to_ascii(&registration_state(&registration, &provisioning.settings().hubs, true));
             Registered { answer: Answer { status: 200, retry_after_seconds: None, body }, refusal: None }
         }
-        Err(refusal) => {
-            let tracking_id = shared.environment.entropy().tracking_id();
-            let at = origin.now;
-            provisioning.refusals().record(tracking_id.clone(), &refusal, claim.registration_id, origin.peer, at);
-            Registered { answer: Answer::error(&refusal, &tracking_id, at), refusal: Some(refusal) }
-        }
+        Err(refusal) => refused(shared, claim, origin, refusal),
     }
 }
 

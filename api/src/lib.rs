@@ -14,6 +14,7 @@ mod api;
 mod auth;
 mod backup;
 mod body;
+mod certificate;
 mod conditional;
 mod connection;
 mod counts;

@@ -61,6 +61,16 @@ pub(crate) enum OwnCall {
     Refusal(String),
     Info,
     Backup,
+    Authorities,
+    GetAuthority(String),
+    PutAuthority(String),
+    DeleteAuthority(String),
+    VerificationCode(String),
+    VerifyAuthority(String),
+    RevocationLists,
+    PutRevocationList,
+    DenyRules,
+    SetDenyRule { denied: bool },
 }
 
 /// `device-mqtt.md` 3.
@@ -143,7 +153,17 @@ impl Call {
                 OwnCall::Telemetry => (Hub, &[ServiceConnect], Ignored),
                 OwnCall::Refusals | OwnCall::Refusal(_) => (Dps, &[EnrollmentRead], Ignored),
                 OwnCall::Info => (Any, &[], Ignored),
-                OwnCall::Backup => (Dps, &[ServiceConfig], Read),
+                OwnCall::Backup
+                | OwnCall::PutAuthority(_)
+                | OwnCall::VerifyAuthority(_)
+                | OwnCall::PutRevocationList
+                | OwnCall::SetDenyRule { .. } => (Dps, &[ServiceConfig], Read),
+                OwnCall::Authorities
+                | OwnCall::GetAuthority(_)
+                | OwnCall::DeleteAuthority(_)
+                | OwnCall::VerificationCode(_)
+                | OwnCall::RevocationLists
+                | OwnCall::DenyRules => (Dps, &[ServiceConfig], Ignored),
             },
             // A device's token is not a policy's; its handler asks the registry.
             Self::Device(_) => (Any, &[], Read),
@@ -240,6 +260,7 @@ fn hub(method: &Method, lowered: &[&str], target: &Target) -> Result<HubCall, Fa
 }
 
 fn own(method: &Method, lowered: &[&str], target: &Target) -> Result<OwnCall, Failure> {
+    let name = || target.segments.get(2).cloned().unwrap_or_default();
     Ok(match (lowered, method.as_str()) {
         (["unicity", "registrations"], "GET") => OwnCall::Registrations,
         (["unicity", "devices"], "GET") => OwnCall::Devices,
@@ -248,7 +269,24 @@ fn own(method: &Method, lowered: &[&str], target: &Target) -> Result<OwnCall, Fa
         (["unicity", "refusals", id], "GET") => OwnCall::Refusal((*id).to_owned()),
         (["unicity", "info"], "GET") => OwnCall::Info,
         (["unicity", "backup"], "POST") => OwnCall::Backup,
-        (["unicity", "registrations" | "devices" | "telemetry" | "refusals" | "info"], _)
+        (["unicity", "certificates"], "GET") => OwnCall::Authorities,
+        (["unicity", "certificates", _], "GET") => OwnCall::GetAuthority(name()),
+        (["unicity", "certificates", _], "PUT") => OwnCall::PutAuthority(name()),
+        (["unicity", "certificates", _], "DELETE") => OwnCall::DeleteAuthority(name()),
+        (["unicity", "certificates", _, "generateverificationcode"], "POST") => OwnCall::VerificationCode(name()),
+        (["unicity", "certificates", _, "verify"], "POST") => OwnCall::VerifyAuthority(name()),
+        (["unicity", "crls"], "GET") => OwnCall::RevocationLists,
+        (["unicity", "crls"], "PUT") => OwnCall::PutRevocationList,
+        (["unicity", "denied"], "GET") => OwnCall::DenyRules,
+        (["unicity", "denied"], "POST") => OwnCall::SetDenyRule { denied: true },
+        (["unicity", "denied"], "DELETE") => OwnCall::SetDenyRule { denied: false },
+        (["unicity", "certificates", _], _) => return Err(wrong_method(method, "GET, PUT, DELETE")),
+        (["unicity", "crls"], _) => return Err(wrong_method(method, "GET, PUT")),
+        (["unicity", "denied"], _) => return Err(wrong_method(method, "GET, POST, DELETE")),
+        (["unicity", "certificates", _, "generateverificationcode" | "verify"], _) => {
+            return Err(wrong_method(method, "POST"));
+        }
+        (["unicity", "registrations" | "devices" | "telemetry" | "refusals" | "info" | "certificates"], _)
         | (["unicity", "refusals", _], _) => return Err(wrong_method(method, "GET")),
         (["unicity", "backup"], _) => return Err(wrong_method(method, "POST")),
         _ => return Err(unknown_path(target)),
@@ -292,6 +330,8 @@ mod tests {
             ("GET", "/devices/Query?api-version=1", Call::Hub(HubCall::GetDevice("Query".into()))),
             ("PUT", "/devices/a%2Fb?api-version=1", Call::Hub(HubCall::PutDevice("a/b".into()))),
             ("GET", "/unicity/info", Call::Own(OwnCall::Info)),
+            ("POST", "/unicity/Certificates/Root/Verify", Call::Own(OwnCall::VerifyAuthority("Root".into()))),
+            ("DELETE", "/unicity/denied", Call::Own(OwnCall::SetDenyRule { denied: false })),
             (
                 "PUT",
                 "/0ne1/Registrations/R/Register?api-version=1",
@@ -328,6 +368,9 @@ mod tests {
             ("GET", "/enrollments/a", 400_001),
             ("GET", "/enrollments/a?api-version=", 400_001),
             ("GET", "/twins/d?api-version=1", 501_001),
+            ("POST", "/unicity/certificates/c", 405_001),
+            ("GET", "/unicity/certificates/c/verify", 405_001),
+            ("DELETE", "/unicity/crls", 405_001),
             ("GET", "/devices/d/modules?api-version=1", 501_001),
             ("GET", "/0ne1/registrations/r/register?api-version=1", 405_001),
         ] {

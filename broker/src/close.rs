@@ -70,6 +70,9 @@ pub enum CloseCause {
     /// Nothing came for one and a half keep-alive times.
     #[error("nothing came for one and a half times the keep-alive")]
     KeepAlive,
+    /// A registering device asked for nothing any more.
+    #[error("the device made no request for too long")]
+    ProvisioningIdle,
     /// The client left bytes unread.
     #[error("the client read nothing for too long")]
     WriteStalled,
@@ -101,7 +104,7 @@ pub enum CloseCause {
 
 impl CloseCause {
     /// All values of the `cause` label, so that each series exists from the start.
-    pub const LABELS: [&'static str; 21] = [
+    pub const LABELS: [&'static str; 22] = [
         "disconnect",
         "peer_closed",
         "io",
@@ -123,6 +126,7 @@ impl CloseCause {
         "subscriptions_not_stored",
         "stopping",
         "internal",
+        "provisioning_idle",
     ];
 
     /// The place of the cause in [`Self::LABELS`].
@@ -149,6 +153,7 @@ impl CloseCause {
             Self::SubscriptionsNotStored(_) => 18,
             Self::Stopping => 19,
             Self::Internal(_) => 20,
+            Self::ProvisioningIdle => 21,
         }
     }
 
@@ -169,6 +174,7 @@ impl CloseCause {
                 | Self::ConnectDeadline
                 | Self::ConnectRefused { .. }
                 | Self::KeepAlive
+                | Self::ProvisioningIdle
                 | Self::TokenExpired
                 | Self::Stopping
         )

@@ -19,7 +19,6 @@ use unicity_identity::Environment;
 use unicity_listener::{ByteStream, ConnectionInfo, Service};
 use unicity_provisioning::Provisioning;
 
-use crate::limiter::FailureLimiter;
 use crate::metrics::BrokerMetrics;
 use crate::session::Moment;
 use crate::settings::BrokerSettings;
@@ -54,7 +53,6 @@ pub struct Broker {
 struct Shared {
     parts: BrokerParts,
     settings: Arc<BrokerSettings>,
-    failures: Mutex<FailureLimiter>,
     /// Until when the telemetry disk is taken to be in trouble.
     log_trouble: Mutex<Option<Instant>>,
     metrics: Arc<BrokerMetrics>,
@@ -67,9 +65,8 @@ impl Broker {
         let mut settings = parts.settings.clone();
         // The longest topic may come on top of the longest body; which part of it counts, the session knows.
         settings.codec.packet_bytes_max = settings.message_bytes_max + usize::from(u16::MAX) + 9;
-        let failures = Mutex::new(FailureLimiter::new(settings.failures));
         let settings = Arc::new(settings);
-        let shared = Shared { parts, settings, failures, log_trouble: Mutex::new(None), metrics: Arc::default() };
+        let shared = Shared { parts, settings, log_trouble: Mutex::new(None), metrics: Arc::default() };
         Self { shared: Arc::new(shared) }
     }
 

@@ -7,7 +7,6 @@
 pub mod close;
 pub mod codec;
 mod driver;
-pub mod limiter;
 pub mod metrics;
 pub mod session;
 pub mod settings;
@@ -15,6 +14,5 @@ pub mod username;
 
 pub use close::CloseCause;
 pub use driver::{Broker, BrokerParts};
-pub use limiter::FailureLimit;
 pub use metrics::{BrokerMetrics, Guarantee, MetricKind, MetricSample};
 pub use settings::BrokerSettings;

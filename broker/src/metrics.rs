@@ -200,7 +200,11 @@ impl BrokerMetrics {
             ("unicity_telemetry_accepted_bytes_total", "Bytes of their bodies.", &self.accepted_bytes),
             ("unicity_telemetry_stored_total", "Messages that the log stored and synced.", &self.stored),
             ("unicity_telemetry_acked_total", "Messages acknowledged to their device.", &self.acked),
-            ("unicity_telemetry_fenced_total", "Messages of taken-over sessions that were not stored.", &self.fenced),
+            (
+                "unicity_session_messages_fenced_total",
+                "Messages of taken-over sessions that were not stored.",
+                &self.fenced,
+            ),
             (
                 "unicity_telemetry_not_stored_total",
                 "Messages that the log refused for another cause.",

@@ -204,7 +204,7 @@ impl Session {
                 Ok(())
             }
             (Event::Answered(answer), Phase::Provisioning(role)) => {
-                role.answered(answer, &self.settings, &mut self.effects)
+                role.answered(now, answer, &self.settings, &mut self.effects)
             }
             (Event::Appended { ticket, result }, Phase::Hub(role)) => {
                 let result = role.appended(ticket, result, &mut self.effects);
@@ -236,6 +236,9 @@ impl Session {
                 let why = "the session was not opened in time: the disk is slow or full".to_owned();
                 self.refuse(ConnectCode::ServerUnavailable, Refusal::Unavailable { why });
             }
+            Phase::Provisioning(role) if role.idle_deadline(&self.settings).is_some_and(due) => {
+                self.settle(Err(CloseCause::ProvisioningIdle));
+            }
             Phase::Hub(role) if role.token_deadline().is_some_and(due) => self.settle(Err(CloseCause::TokenExpired)),
             _ => {}
         }
@@ -247,7 +250,7 @@ impl Session {
         let own = match &self.phase {
             Phase::Closed => return None,
             Phase::AwaitConnect { deadline } | Phase::Authenticating { deadline, .. } => Some(*deadline),
-            Phase::Provisioning(_) => None,
+            Phase::Provisioning(role) => role.idle_deadline(&self.settings),
             Phase::Hub(role) => role.token_deadline(),
         };
         let keep_alive = self.keep_alive.as_ref().and_then(KeepAlive::deadline);

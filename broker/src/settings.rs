@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::codec::Limits;
-use crate::limiter::FailureLimit;
 
 /// What a client of the MQTT edge may do, and for how long it may keep the server waiting. [`Default`] is safe everywhere.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +37,9 @@ pub struct BrokerSettings {
     pub requests_burst: u32,
     /// Registrations and polls a second that one provisioning session may make in the long run. Default 1.
     pub requests_per_second: f64,
+    /// How long a provisioning session may make no request before it is closed, however often it pings. Default 300 s: the SDKs
+    /// leave as soon as they are assigned.
+    pub provisioning_idle: Duration,
     /// Answers kept for a client that has not subscribed to them yet; the oldest gives way, and stays available to a poll.
     /// Default 4.
     pub answers_kept_max: usize,
@@ -47,8 +49,6 @@ pub struct BrokerSettings {
     pub read_buffer_bytes: usize,
     /// How long CONNECTs of the hub role are refused with CONNACK 3 after the telemetry disk refused a message. Default 5 s.
     pub log_trouble_pause: Duration,
-    /// Failed proofs a peer network may make (design rule 16). Over it CONNECTs get CONNACK 3 without a look at their keys.
-    pub failures: FailureLimit,
     /// Sizes of packets. [`Limits::packet_bytes_max`] follows from [`Self::message_bytes_max`] when the broker is made.
     pub codec: Limits,
 }
@@ -69,11 +69,11 @@ impl Default for BrokerSettings {
             requests_waiting_max: 4,
             requests_burst: 20,
             requests_per_second: 1.0,
+            provisioning_idle: Duration::from_secs(300),
             answers_kept_max: 4,
             drop_on_token_expiry: true,
             read_buffer_bytes: 1024,
             log_trouble_pause: Duration::from_secs(5),
-            failures: FailureLimit::default(),
             codec: Limits::default(),
         }
     }

@@ -1,16 +1,16 @@
 //! The command line of `device-sim`, and what it means.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{ArgGroup, Parser};
-use unicity_device_sim::{Device, Dialer, Endpoint, FleetSettings, Limits};
-use unicity_identity::{IdScope, RegistrationId, SharedAccessKey};
+use unicity_device_sim::{Device, DeviceCertificate, DeviceIssuer, Dialer, Endpoint, FleetSettings, Limits};
+use unicity_identity::{Environment, IdScope, InvalidId, RegistrationId, SharedAccessKey};
 
-/// Runs simulated devices: each registers with its own key, connects to the hub it is assigned, and sends telemetry.
+/// Runs simulated devices: each registers with its own key or certificate, connects to the hub it is assigned, and sends telemetry.
 #[derive(Debug, Parser)]
-#[command(name = "device-sim", version, group(ArgGroup::new("credential").required(true).args(["group_key", "key"])))]
+#[command(name = "device-sim", version, group(ArgGroup::new("credential").required(true).args(["group_key", "key", "cert_dir"])))]
 pub(crate) struct Arguments {
     /// The provisioning service; its certificate must have this host
     #[arg(long, value_name = "HOST[:PORT]")]
@@ -30,13 +30,22 @@ pub(crate) struct Arguments {
         requires = "registration_id"
     )]
     key: Option<SharedAccessKey>,
+    /// Folder of certificates: DIR/ID/device-chain.pem and DIR/ID/device.key, one folder a device
+    #[arg(long, value_name = "DIR")]
+    cert_dir: Option<PathBuf>,
+    /// PEM file of an issuer (then those above it, without the root): makes the certificates that --cert-dir lacks
+    #[arg(long, value_name = "FILE", requires_all = ["cert_dir", "cert_issuer_key"], conflicts_with_all = ["group_key", "key"])]
+    cert_issuer: Option<PathBuf>,
+    /// Private key of that issuer, PKCS#8 PEM
+    #[arg(long, value_name = "FILE", requires = "cert_issuer")]
+    cert_issuer_key: Option<PathBuf>,
     /// Registration id of the one device
     #[arg(long, value_name = "ID", conflicts_with_all = ["prefix", "count"])]
     registration_id: Option<RegistrationId>,
-    /// What the registration ids of a group's devices begin with
+    /// What the registration ids of several devices begin with
     #[arg(long, default_value = "sim-", conflicts_with = "key")]
     prefix: String,
-    /// Devices of the group
+    /// How many devices
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "key")]
     count: usize,
     /// Messages that each device sends
@@ -91,11 +100,11 @@ pub(crate) struct Plan {
 }
 
 impl Arguments {
-    /// Reads the CA file and derives the devices' keys.
+    /// Reads the CA file and derives the devices' keys, or reads or makes their certificates.
     ///
     /// # Errors
     /// A line for the operator.
-    pub(crate) fn plan(&self) -> Result<Plan, String> {
+    pub(crate) fn plan(&self, env: &Environment) -> Result<Plan, String> {
         let ca = std::fs::read(&self.ca).map_err(|error| format!("cannot read {}: {error}", self.ca.display()))?;
         let mut dialer = Dialer::new(&ca)
             .map_err(|error| format!("{}: {error}", self.ca.display()))?
@@ -113,19 +122,66 @@ impl Arguments {
                 hold: self.hold,
                 ..FleetSettings::default()
             },
-            devices: self.devices()?,
+            devices: self.devices(env)?,
         })
     }
 
-    fn devices(&self) -> Result<Vec<Device>, String> {
+    fn devices(&self, env: &Environment) -> Result<Vec<Device>, String> {
         let id_scope = self.id_scope.clone();
-        match (&self.group_key, &self.key, &self.registration_id) {
-            (Some(group_key), None, None) => Device::group_members(group_key, &self.prefix, self.count, &id_scope)
-                .map_err(|error| format!("--prefix {:?}: {error}", self.prefix)),
-            (Some(group_key), None, Some(id)) => Ok(vec![Device::of_group(group_key, id.clone(), id_scope)]),
-            (None, Some(key), Some(id)) => Ok(vec![Device { registration_id: id.clone(), key: key.clone(), id_scope }]),
-            _ => Err("give --group-key, or --key with --registration-id".to_owned()),
+        match (&self.group_key, &self.key, &self.cert_dir, &self.registration_id) {
+            (Some(group_key), None, None, None) => {
+                Device::group_members(group_key, &self.prefix, self.count, &id_scope)
+                    .map_err(|error| self.bad_prefix(error))
+            }
+            (Some(group_key), None, None, Some(id)) => Ok(vec![Device::of_group(group_key, id.clone(), id_scope)]),
+            (None, Some(key), None, Some(id)) => {
+                Ok(vec![Device { registration_id: id.clone(), key: key.clone().into(), id_scope }])
+            }
+            (None, None, Some(folder), id) => {
+                let ids = match id {
+                    Some(id) => vec![id.clone()],
+                    None => Device::names(&self.prefix, self.count).map_err(|error| self.bad_prefix(error))?,
+                };
+                let certificates = self.certificates(folder, &ids, env)?;
+                let device = |(registration_id, certificate): (RegistrationId, DeviceCertificate)| Device {
+                    registration_id,
+                    key: certificate.into(),
+                    id_scope: id_scope.clone(),
+                };
+                Ok(ids.into_iter().zip(certificates).map(device).collect())
+            }
+            _ => Err("give --group-key, --cert-dir, or --key with --registration-id".to_owned()),
         }
+    }
+
+    fn bad_prefix(&self, error: InvalidId) -> String {
+        format!("--prefix {:?}: {error}", self.prefix)
+    }
+
+    fn certificates(
+        &self,
+        folder: &Path,
+        ids: &[RegistrationId],
+        env: &Environment,
+    ) -> Result<Vec<DeviceCertificate>, String> {
+        let (Some(issuer), Some(key)) = (&self.cert_issuer, &self.cert_issuer_key) else {
+            let found = ids.iter().map(|id| DeviceCertificate::from_folder(&folder.join(id.as_str())));
+            return found.collect::<Result<_, _>>().map_err(|error| {
+                format!(
+                    "{error}\nhint: `unicity dev-cert --registration-id ID --out DIR/ID` makes one; --cert-issuer and \
+                     --cert-issuer-key make all that are missing"
+                )
+            });
+        };
+        let read = |path: &Path| {
+            std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+        };
+        let issuer = DeviceIssuer::from_pem(&read(issuer)?, &read(key)?).map_err(|error| error.to_string())?;
+        let (certificates, issued) = issuer.prepare(folder, ids, env).map_err(|error| error.to_string())?;
+        if issued.made > 0 && !self.json {
+            eprintln!("device-sim: {} certificates made, {} were there", issued.made, issued.kept);
+        }
+        Ok(certificates)
     }
 }
 
@@ -135,6 +191,10 @@ mod tests {
 
     const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
+    fn environment() -> Environment {
+        Environment::new(|| unicity_identity::Timestamp(1_790_000_000_000), || [7; 32])
+    }
+
     fn parse(more: &[&str]) -> Result<Arguments, clap::Error> {
         let base = ["device-sim", "--endpoint", "127.0.0.1:18883", "--ca", "ca.pem", "--id-scope", "0ne00000000"];
         Arguments::try_parse_from(base.iter().chain(more))
@@ -143,12 +203,31 @@ mod tests {
     #[test]
     fn a_group_makes_many_devices_and_a_key_one() {
         let names = |more: &[&str]| -> Vec<String> {
-            let devices = parse(more).unwrap().devices().unwrap();
+            let devices = parse(more).unwrap().devices(&environment()).unwrap();
             devices.iter().map(|device| device.registration_id.to_string()).collect()
         };
         assert_eq!(names(&["--group-key", KEY, "--prefix", "a-", "--count", "2"]), ["a-1", "a-2"]);
         assert_eq!(names(&["--group-key", KEY, "--registration-id", "one"]), ["one"]);
         assert_eq!(names(&["--key", KEY, "--registration-id", "one"]), ["one"]);
+    }
+
+    #[test]
+    fn certificates_come_from_their_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = rcgen::generate_simple_self_signed(["a-1".to_owned()]).unwrap();
+        let device = folder.path().join("a-1");
+        std::fs::create_dir(&device).unwrap();
+        std::fs::write(device.join("device-chain.pem"), own.cert.pem()).unwrap();
+        std::fs::write(device.join("device.key"), own.signing_key.serialize_pem()).unwrap();
+        let devices = |count: &str| {
+            let folder = folder.path().to_str().unwrap();
+            parse(&["--cert-dir", folder, "--prefix", "a-", "--count", count]).unwrap().devices(&environment())
+        };
+        let found = devices("1").unwrap();
+        assert_eq!(found[0].registration_id.as_str(), "a-1");
+        assert!(matches!(found[0].key, unicity_device_sim::Credential::Certificate(_)));
+        let error = devices("2").unwrap_err();
+        assert!(error.contains("a-2/device-chain.pem") && error.contains("--cert-issuer"), "{error}");
     }
 
     #[test]
@@ -158,6 +237,10 @@ mod tests {
             &["--key", KEY],
             &["--key", KEY, "--group-key", KEY, "--registration-id", "x"],
             &["--key", KEY, "--registration-id", "x", "--count", "2"],
+            &["--key", KEY, "--registration-id", "x", "--cert-dir", "d"],
+            &["--cert-dir", "d", "--cert-issuer", "ca.pem"],
+            &["--cert-dir", "d", "--cert-issuer-key", "ca.key"],
+            &["--group-key", KEY, "--cert-issuer", "ca.pem", "--cert-issuer-key", "ca.key"],
             &["--group-key", "!"],
             &["--group-key", KEY, "--concurrency", "0"],
             &["--group-key", KEY, "--window", "0"],
@@ -166,7 +249,7 @@ mod tests {
         ] {
             assert!(parse(more).is_err(), "{more:?}");
         }
-        assert!(parse(&["--group-key", KEY, "--prefix", "no/slash"]).unwrap().devices().is_err());
+        assert!(parse(&["--group-key", KEY, "--prefix", "no/slash"]).unwrap().devices(&environment()).is_err());
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub struct Target {
     pub host: String,
     /// TCP port to dial.
     pub port: u16,
-    /// Verifies the server; one value for all devices.
+    /// Verifies the server, and shows the device's certificate if it has one; else one value for all devices.
     pub tls: Arc<ClientConfig>,
     /// The name that `tls` verifies, for messages.
     pub verified_host: String,
@@ -62,8 +62,8 @@ pub struct Login {
     pub client_id: String,
     /// MQTT user name.
     pub user_name: String,
-    /// A SAS token.
-    pub password: String,
+    /// A SAS token; `None` with a client certificate.
+    pub password: Option<String>,
     /// Keep-alive; zero, or whole seconds.
     pub keep_alive: Duration,
     /// Whether the server shall forget subscriptions.

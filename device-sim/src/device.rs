@@ -1,22 +1,24 @@
-//! One simulated device: who it is, its key, and how it logs in.
+//! One simulated device: who it is, what it proves itself with, and how it logs in.
 
 use std::time::Duration;
 
 use unicity_identity::{DeviceId, Environment, IdScope, RegistrationId, SasToken, SharedAccessKey, derive_device_key};
 
+use crate::Credential;
 use crate::client::Login;
 use crate::topic;
 
 /// How long a token lives, as the Python and Node SDKs have it.
 const TOKEN_SECONDS: u64 = 3600;
 
-/// A device as it leaves the factory: it knows an id scope, its registration id and its key, nothing else.
+/// A device as it leaves the factory: it knows an id scope, its registration id and its key or certificate,
+/// nothing else.
 #[derive(Debug, Clone)]
 pub struct Device {
     /// The id it registers under.
     pub registration_id: RegistrationId,
-    /// Its own symmetric key, which the hub takes too.
-    pub key: SharedAccessKey,
+    /// Its own key or certificate, which the hub takes too.
+    pub key: Credential,
     /// The id scope of the provisioning service.
     pub id_scope: IdScope,
 }
@@ -26,10 +28,10 @@ impl Device {
     #[must_use]
     pub fn of_group(group_key: &SharedAccessKey, registration_id: RegistrationId, id_scope: IdScope) -> Self {
         let key = derive_device_key(group_key, registration_id.as_str());
-        Self { registration_id, key, id_scope }
+        Self { registration_id, key: key.into(), id_scope }
     }
 
-    /// `count` members of a group, named `{prefix}{number}`; the numbers begin at 1 and have as many digits as the last.
+    /// `count` members of a group, named as [`names`](Self::names) says.
     ///
     /// # Errors
     /// If `prefix` makes no valid registration id.
@@ -39,13 +41,17 @@ impl Device {
         count: usize,
         id_scope: &IdScope,
     ) -> Result<Vec<Self>, unicity_identity::InvalidId> {
+        let ids = Self::names(prefix, count)?;
+        Ok(ids.into_iter().map(|id| Self::of_group(group_key, id, id_scope.clone())).collect())
+    }
+
+    /// `count` registration ids, `{prefix}{number}`; the numbers begin at 1 and have as many digits as the last.
+    ///
+    /// # Errors
+    /// If `prefix` makes no valid registration id.
+    pub fn names(prefix: &str, count: usize) -> Result<Vec<RegistrationId>, unicity_identity::InvalidId> {
         let digits = count.to_string().len();
-        (1..=count)
-            .map(|number| {
-                let registration_id = format!("{prefix}{number:0digits$}").parse()?;
-                Ok(Self::of_group(group_key, registration_id, id_scope.clone()))
-            })
-            .collect()
+        (1..=count).map(|number| format!("{prefix}{number:0digits$}").parse()).collect()
     }
 
     pub(crate) fn provisioning_login(&self, env: &Environment, keep_alive: Duration) -> Login {
@@ -53,7 +59,7 @@ impl Device {
         Login {
             client_id: id.to_owned(),
             user_name: topic::provisioning_user_name(scope, id),
-            password: token(&self.key, &format!("{scope}/registrations/{id}"), env),
+            password: password(&self.key, &format!("{scope}/registrations/{id}"), env),
             keep_alive,
             clean_session: true,
         }
@@ -63,21 +69,25 @@ impl Device {
 pub(crate) fn hub_login(
     hub_host: &str,
     device_id: &DeviceId,
-    key: &SharedAccessKey,
+    credential: &Credential,
     env: &Environment,
     keep_alive: Duration,
 ) -> Login {
     Login {
         client_id: device_id.as_str().to_owned(),
         user_name: topic::hub_user_name(hub_host, device_id.as_str()),
-        password: token(key, &format!("{hub_host}/devices/{device_id}"), env),
+        password: password(credential, &format!("{hub_host}/devices/{device_id}"), env),
         keep_alive,
         clean_session: true,
     }
 }
 
-fn token(key: &SharedAccessKey, resource: &str, env: &Environment) -> String {
-    SasToken::create(key, resource, env.now().unix_seconds() + TOKEN_SECONDS, None)
+/// A token for the resource; none for a certificate, which proved itself in the handshake.
+fn password(credential: &Credential, resource: &str, env: &Environment) -> Option<String> {
+    match credential {
+        Credential::Key(key) => Some(SasToken::create(key, resource, env.now().unix_seconds() + TOKEN_SECONDS, None)),
+        Credential::Certificate(_) => None,
+    }
 }
 
 #[cfg(test)]
@@ -90,12 +100,19 @@ mod tests {
         SharedAccessKey::from_bytes((0..32).collect()).unwrap()
     }
 
+    fn key(device: &Device) -> &SharedAccessKey {
+        match &device.key {
+            Credential::Key(key) => key,
+            Credential::Certificate(_) => panic!("a member of a group has a key"),
+        }
+    }
+
     #[test]
     fn members_have_sorted_names_and_keys_of_their_own() {
         let members = Device::group_members(&group_key(), "sensor-", 12, &"0ne00000000".parse().unwrap()).unwrap();
         let names: Vec<_> = members.iter().map(|device| device.registration_id.as_str()).collect();
         assert_eq!((names[0], names[11]), ("sensor-01", "sensor-12"));
-        assert_ne!(members[0].key.expose_bytes(), members[1].key.expose_bytes());
+        assert_ne!(key(&members[0]).expose_bytes(), key(&members[1]).expose_bytes());
         assert!(Device::group_members(&group_key(), "no/slash", 1, &"0ne1".parse().unwrap()).is_err());
     }
 
@@ -105,16 +122,35 @@ mod tests {
         let device = Device::of_group(&group_key(), "dev-1".parse().unwrap(), "0ne00000000".parse().unwrap());
 
         let login = device.provisioning_login(&env, Duration::ZERO);
-        let token = SasToken::parse(&login.password).unwrap();
-        assert!(token.verify(&device.key) && token.is_for_registration("0ne00000000", "dev-1"));
+        let token = SasToken::parse(login.password.as_deref().unwrap()).unwrap();
+        assert!(token.verify(key(&device)) && token.is_for_registration("0ne00000000", "dev-1"));
         assert_eq!(token.expiry_seconds(), 1000 + TOKEN_SECONDS);
         assert_eq!(login.client_id, "dev-1");
 
         let device_id = "Dev#1".parse().unwrap();
         let login = hub_login("hub.example", &device_id, &device.key, &env, Duration::ZERO);
-        let token = SasToken::parse(&login.password).unwrap();
-        assert!(token.verify(&device.key) && token.is_for_device("hub.example", "Dev#1", None));
+        let token = SasToken::parse(login.password.as_deref().unwrap()).unwrap();
+        assert!(token.verify(key(&device)) && token.is_for_device("hub.example", "Dev#1", None));
         assert_eq!(login.client_id, "Dev#1");
-        assert!(!format!("{login:?}").contains(&login.password), "a password was printed");
+        assert!(!format!("{login:?}").contains(&login.password.unwrap()), "a password was printed");
+    }
+
+    #[test]
+    fn a_certificate_needs_no_password() {
+        let env = Environment::new(|| Timestamp(1_000_000), || [1; 32]);
+        let own = rcgen::generate_simple_self_signed(["dev-1".to_owned()]).unwrap();
+        let (chain, key) = (own.cert.pem(), own.signing_key.serialize_pem());
+        let certificate = crate::DeviceCertificate::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
+        let device = Device {
+            registration_id: "dev-1".parse().unwrap(),
+            key: certificate.into(),
+            id_scope: "0ne00000000".parse().unwrap(),
+        };
+        let login = device.provisioning_login(&env, Duration::ZERO);
+        assert!(
+            login.password.is_none() && login.user_name.starts_with("0ne00000000/registrations/dev-1/api-version=")
+        );
+        let login = hub_login("hub.example", &"dev-1".parse().unwrap(), &device.key, &env, Duration::ZERO);
+        assert!(login.password.is_none() && login.user_name.starts_with("hub.example/dev-1/?api-version="));
     }
 }

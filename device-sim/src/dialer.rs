@@ -10,8 +10,8 @@ use std::time::Duration;
 use rustls::ClientConfig;
 
 use crate::client::Target;
-use crate::tls::Trust;
-use crate::{RumqttClient, SimError};
+use crate::tls::{self, Trust};
+use crate::{Credential, RumqttClient, SimError};
 
 /// The port that every SDK has fixed.
 const MQTT_PORT: u16 = 8883;
@@ -88,7 +88,8 @@ impl Default for Limits {
     }
 }
 
-/// Knows whom to trust and where hosts are. One for all devices: they share its TLS configuration.
+/// Knows whom to trust and where hosts are. One for all devices: those with keys share its TLS configuration,
+/// those with certificates all of it but the certificate.
 #[derive(Debug, Clone)]
 pub struct Dialer {
     trust: Trust,
@@ -147,18 +148,22 @@ impl Dialer {
         &self.limits
     }
 
-    pub(crate) fn endpoint(&self, endpoint: &Endpoint) -> Result<Target, SimError> {
-        self.target(&endpoint.host, endpoint.port)
+    pub(crate) fn endpoint(&self, endpoint: &Endpoint, credential: &Credential) -> Result<Target, SimError> {
+        self.target(&endpoint.host, endpoint.port, credential)
     }
 
-    pub(crate) fn hub(&self, host: &str) -> Result<Target, SimError> {
-        self.target(host, self.hub_port)
+    pub(crate) fn hub(&self, host: &str, credential: &Credential) -> Result<Target, SimError> {
+        self.target(host, self.hub_port, credential)
     }
 
-    fn target(&self, host: &str, port: u16) -> Result<Target, SimError> {
+    fn target(&self, host: &str, port: u16, credential: &Credential) -> Result<Target, SimError> {
         let (dialled, port, tls) = match self.resolved.get(&host.to_ascii_lowercase()) {
             Some(resolved) => (resolved.address.ip().to_string(), resolved.address.port(), Arc::clone(&resolved.tls)),
             None => (host.to_owned(), port, self.trust.config()),
+        };
+        let tls = match credential {
+            Credential::Key(_) => tls,
+            Credential::Certificate(certificate) => tls::with_certificate(&tls, certificate),
         };
         RumqttClient::check_host(&dialled)?;
         Ok(Target {
@@ -199,13 +204,19 @@ mod tests {
             .with_resolved("Hub.Example", "127.0.0.7:77".parse().unwrap())
             .unwrap();
 
-        let target = dialer.hub("hub.example").unwrap();
+        let by_key = unicity_identity::SharedAccessKey::from_bytes((0..32).collect()).unwrap().into();
+        let target = dialer.hub("hub.example", &by_key).unwrap();
+        assert!(!target.tls.client_auth_cert_resolver.has_certs());
         assert_eq!((target.host.as_str(), target.port), ("127.0.0.7", 77));
         assert_eq!(target.verified_host, "hub.example");
 
-        let target = dialer.hub("127.0.0.1").unwrap();
+        let target = dialer.hub("127.0.0.1", &by_key).unwrap();
         assert_eq!((target.host.as_str(), target.port), ("127.0.0.1", 9));
-        assert!(matches!(dialer.hub("::1"), Err(SimError::Address(_))));
+        assert!(matches!(dialer.hub("::1", &by_key), Err(SimError::Address(_))));
+
+        let pem = (key.cert.pem(), key.signing_key.serialize_pem());
+        let own = crate::DeviceCertificate::from_pem(pem.0.as_bytes(), pem.1.as_bytes()).unwrap().into();
+        assert!(dialer.hub("hub.example", &own).unwrap().tls.client_auth_cert_resolver.has_certs());
     }
 
     #[test]

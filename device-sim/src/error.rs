@@ -14,6 +14,9 @@ pub enum SimError {
     /// The certificates to trust are none.
     #[error("the CA file cannot be used: {0}")]
     Trust(String),
+    /// A device's certificate or private key cannot be used, or not be made.
+    #[error("certificate: {0}")]
+    Certificate(String),
     /// No TCP connection.
     #[error("cannot connect to {to}: {source}")]
     Connect {
@@ -78,6 +81,7 @@ impl SimError {
         match self {
             Self::Address(_) => "address",
             Self::Trust(_) => "trust",
+            Self::Certificate(_) => "certificate",
             Self::Connect { .. } => "connect",
             Self::Tls { .. } => "tls",
             Self::Refused(code) => code.kind(),

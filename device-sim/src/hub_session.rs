@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use unicity_identity::{Environment, SharedAccessKey};
+use unicity_identity::Environment;
 
 use crate::client::{Incoming, MqttClient, Outgoing};
 use crate::device::hub_login;
 use crate::error::{SessionEnd, SimError};
 use crate::message::Message;
 use crate::provision::within;
-use crate::{Assignment, Dialer, RumqttClient, topic};
+use crate::{Assignment, Credential, Dialer, RumqttClient, topic};
 
 /// One session at a hub. It has no task of its own: between calls nothing is read and nothing pinged, so one that shall
 /// stay open is awaited in [`ended`](Self::ended).
@@ -44,10 +44,10 @@ impl HubSession<RumqttClient> {
     pub async fn connect(
         dialer: &Dialer,
         assignment: &Assignment,
-        key: &SharedAccessKey,
+        credential: &Credential,
         env: &Environment,
     ) -> Result<Self, SimError> {
-        Self::connect_with(dialer, assignment, key, env).await
+        Self::connect_with(dialer, assignment, credential, env).await
     }
 }
 
@@ -59,13 +59,13 @@ impl<C: MqttClient> HubSession<C> {
     pub async fn connect_with(
         dialer: &Dialer,
         assignment: &Assignment,
-        key: &SharedAccessKey,
+        credential: &Credential,
         env: &Environment,
     ) -> Result<Self, SimError> {
         let limits = dialer.limits();
         let started = Instant::now();
-        let login = hub_login(&assignment.hub_host, &assignment.device_id, key, env, limits.keep_alive);
-        let client = C::connect(&dialer.hub(&assignment.hub_host)?, login).await?;
+        let login = hub_login(&assignment.hub_host, &assignment.device_id, credential, env, limits.keep_alive);
+        let client = C::connect(&dialer.hub(&assignment.hub_host, credential)?, login).await?;
         Ok(Self {
             client,
             events_topic: topic::events(assignment.device_id.as_str()),

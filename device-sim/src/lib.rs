@@ -1,4 +1,4 @@
-//! Simulated devices: each one a real MQTT client over TLS with a key of its own, which registers with a device
+//! Simulated devices: each one a real MQTT client over TLS with a key or certificate of its own, which registers with a device
 //! provisioning service, goes to the hub it was assigned, and streams telemetry.
 //!
 //! Three layers, usable apart. [`provision`] and [`HubSession`] are one device's steps; [`Fleet`] runs thousands of
@@ -10,11 +10,13 @@
 
 mod answer;
 mod client;
+mod credential;
 mod device;
 mod dialer;
 mod error;
 mod fleet;
 mod hub_session;
+mod issue;
 mod life;
 mod message;
 mod progress;
@@ -27,11 +29,13 @@ mod topic;
 
 pub use answer::{Answer, Decision, decide};
 pub use client::{Incoming, Login, MqttClient, Outgoing, Target};
+pub use credential::{Credential, DeviceCertificate};
 pub use device::Device;
 pub use dialer::{Dialer, Endpoint, InvalidEndpoint, Limits};
 pub use error::{ConnackCode, Rejection, SessionEnd, SimError};
 pub use fleet::{Fleet, FleetResult, FleetSettings, Stopper};
 pub use hub_session::{HubSession, RawOutcome};
+pub use issue::{DeviceIssuer, Issued};
 pub use life::DeviceOutcome;
 pub use message::{Message, MessageSource};
 pub use progress::{Progress, ProgressSnapshot};

@@ -24,11 +24,12 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> ExitCode {
-    let plan = match arguments.plan() {
+    let environment = environment();
+    let plan = match arguments.plan(&environment) {
         Ok(plan) => plan,
         Err(message) => return failure(&message),
     };
-    let fleet = Fleet::new(plan.dialer, plan.endpoint, plan.settings, environment());
+    let fleet = Fleet::new(plan.dialer, plan.endpoint, plan.settings, environment);
     let stopper = fleet.stopper();
     tokio::spawn(async move {
         told_to_stop().await;

@@ -1,4 +1,4 @@
-//! A device's first boot: from an id scope and a key to a hub.
+//! A device's first boot: from an id scope and a key or certificate to a hub.
 
 use std::time::{Duration, Instant};
 
@@ -73,7 +73,8 @@ pub async fn provision_with<C: MqttClient>(
 ) -> Result<Assignment, SimError> {
     let limits = dialer.limits();
     let started = Instant::now();
-    let mut client = C::connect(&dialer.endpoint(endpoint)?, device.provisioning_login(env, limits.keep_alive)).await?;
+    let target = dialer.endpoint(endpoint, &device.key)?;
+    let mut client = C::connect(&target, device.provisioning_login(env, limits.keep_alive)).await?;
     let mut times = ProvisionTimes { connect: started.elapsed(), ..ProvisionTimes::default() };
     let assigned = register(&mut client, device, env, limits, &mut times).await;
     client.disconnect().await;

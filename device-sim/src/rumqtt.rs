@@ -70,7 +70,8 @@ impl MqttClient for RumqttClient {
         let mut options = MqttOptions::new(login.client_id, target.host.as_str(), target.port);
         options
             .set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(target.tls.clone())))
-            .set_credentials(login.user_name, login.password)
+            // Its CONNECT has no password field when the text is empty.
+            .set_credentials(login.user_name, login.password.unwrap_or_default())
             .set_keep_alive(login.keep_alive)
             .set_clean_session(login.clean_session)
             .set_max_packet_size(PACKET_MAX, PACKET_MAX)

@@ -1,4 +1,5 @@
-//! TLS of the devices: rustls with ring, one configuration that all share.
+//! TLS of the devices: rustls with ring, one configuration that all share; who has a certificate has a copy of it that
+//! shows that certificate.
 //!
 //! Sessions are never resumed. rustls keeps tickets by server name, so with one configuration a device would resume what
 //! another one negotiated, which no real device can, and a first boot would look cheaper than it is.
@@ -12,7 +13,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::SimError;
+use crate::{DeviceCertificate, SimError};
 
 /// The roots that devices trust.
 #[derive(Debug, Clone)]
@@ -70,6 +71,13 @@ fn config(
         .with_no_client_auth();
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
+}
+
+/// The same configuration, for a device that shows a certificate when the server asks for one.
+pub(crate) fn with_certificate(shared: &ClientConfig, certificate: &DeviceCertificate) -> Arc<ClientConfig> {
+    let mut config = shared.clone();
+    config.client_auth_cert_resolver = certificate.resolver();
+    Arc::new(config)
 }
 
 /// WebPKI's verification in full, with a name of our choice.

@@ -10,7 +10,7 @@ pub mod ports;
 pub mod record;
 pub mod sessions;
 
-pub use connect::{HubClaim, HubGrant, authenticate};
+pub use connect::{HubCertificate, HubClaim, HubGrant, authenticate};
 pub use epoch::{EpochSource, SessionEpoch};
 pub use fence::Fence;
 pub use partition::partition_of;

@@ -13,6 +13,10 @@ use crate::SessionEpoch;
 pub enum AuthMethod {
     /// A SAS token under the device's own symmetric key.
     Sas,
+    /// A client certificate that is bound to the identity, or another over the same key.
+    X509Bound,
+    /// A client certificate whose chain leads to a verified authority.
+    X509Authority,
 }
 
 impl AuthMethod {
@@ -21,6 +25,8 @@ impl AuthMethod {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Sas => "sas",
+            Self::X509Bound => "x509",
+            Self::X509Authority => "x509CertificateAuthority",
         }
     }
 }

@@ -89,23 +89,31 @@ impl Sessions {
         &self.shards[usize::try_from(index).unwrap_or(0)]
     }
 
-    /// Makes a session the live one of its client.
-    pub fn insert(
-        &self,
-        client: &ClientIdentity,
-        epoch: SessionEpoch,
-        control: Arc<dyn SessionControl>,
-        will: Option<Box<Message>>,
-    ) -> Inserted {
+    /// Makes a session the live one of its client. It has no will yet: a will exists only if the CONNECT is accepted
+    /// (MQTT-3.1.2-8), and whoever takes over from an opening must not find one; see [`Self::arm`].
+    pub fn insert(&self, client: &ClientIdentity, epoch: SessionEpoch, control: Arc<dyn SessionControl>) -> Inserted {
         let mut shard = self.shard(client).lock();
         if let Some(live) = shard.get(client)
             && live.epoch > epoch
         {
             return Inserted::Superseded { by: live.epoch };
         }
-        match shard.insert(client.clone(), Live { epoch, control, will }) {
+        match shard.insert(client.clone(), Live { epoch, control, will: None }) {
             Some(old) => Inserted::TookOver(Takeover { epoch: old.epoch, will: old.will, control: old.control }),
             None => Inserted::First,
+        }
+    }
+
+    /// Gives an accepted session its will, as the last step before its CONNACK. `false`: it is no longer the live one, so it has to
+    /// be refused, and its will is dropped.
+    #[must_use]
+    pub fn arm(&self, client: &ClientIdentity, epoch: SessionEpoch, will: Option<Box<Message>>) -> bool {
+        match self.shard(client).lock().get_mut(client) {
+            Some(live) if live.epoch == epoch => {
+                live.will = will;
+                true
+            }
+            _ => false,
         }
     }
 
@@ -159,7 +167,10 @@ impl std::fmt::Debug for Sessions {
 
 #[cfg(test)]
 mod tests {
+    use unicity_identity::{GenerationId, KeyFingerprint, QoS, Timestamp};
+
     use super::*;
+    use crate::{AuthMethod, SessionStamp};
 
     struct Handle(Mutex<Vec<CloseReason>>);
     impl SessionControl for Handle {
@@ -172,6 +183,26 @@ mod tests {
         ClientIdentity { hub: "default".parse().unwrap(), device_id: "d".parse().unwrap(), module_id: None }
     }
 
+    fn will(counter: u64) -> Box<Message> {
+        let stamp = SessionStamp {
+            client: client(),
+            generation: GenerationId(1),
+            auth_method: AuthMethod::Sas,
+            key_fingerprint: KeyFingerprint([0; 32]),
+            epoch: epoch(counter),
+        };
+        Box::new(Message {
+            stamp: Arc::new(stamp),
+            enqueued: Timestamp(0),
+            qos: QoS::AtLeastOnce,
+            dup: false,
+            will: true,
+            properties: vec![],
+            system_properties: vec![],
+            body: Default::default(),
+        })
+    }
+
     fn epoch(counter: u64) -> SessionEpoch {
         SessionEpoch { boot: 1, counter }
     }
@@ -180,12 +211,12 @@ mod tests {
     fn the_newest_epoch_is_the_live_one_in_whatever_order_they_come() {
         let sessions = Sessions::default();
         let handle = || Arc::new(Handle(Mutex::default()));
-        assert!(matches!(sessions.insert(&client(), epoch(2), handle(), None), Inserted::First));
+        assert!(matches!(sessions.insert(&client(), epoch(2), handle()), Inserted::First));
         assert!(
-            matches!(sessions.insert(&client(), epoch(1), handle(), None), Inserted::Superseded { by } if by == epoch(2))
+            matches!(sessions.insert(&client(), epoch(1), handle()), Inserted::Superseded { by } if by == epoch(2))
         );
         assert!(
-            matches!(sessions.insert(&client(), epoch(3), handle(), None), Inserted::TookOver(old) if old.epoch == epoch(2))
+            matches!(sessions.insert(&client(), epoch(3), handle()), Inserted::TookOver(old) if old.epoch == epoch(2))
         );
         assert_eq!(sessions.len(), 1);
         assert!(sessions.remove(&client(), epoch(2)).is_none(), "the older one finds that it was taken over");
@@ -194,11 +225,32 @@ mod tests {
     }
 
     #[test]
+    fn a_session_has_a_will_only_from_its_acceptance_on() {
+        let sessions = Sessions::default();
+        let handle = || Arc::new(Handle(Mutex::default()));
+        let taken_over = |inserted| match inserted {
+            Inserted::TookOver(old) => old.will.map(|will| will.stamp.epoch),
+            other => panic!("{other:?}"),
+        };
+        assert!(!sessions.arm(&client(), epoch(1), Some(will(1))), "it was never in the table");
+        sessions.insert(&client(), epoch(1), handle());
+        // Taken over while it opens: there is no will, and none can come later.
+        assert_eq!(taken_over(sessions.insert(&client(), epoch(2), handle())), None);
+        assert!(!sessions.arm(&client(), epoch(1), Some(will(1))));
+        assert!(sessions.arm(&client(), epoch(2), Some(will(2))));
+        assert_eq!(taken_over(sessions.insert(&client(), epoch(3), handle())), Some(epoch(2)));
+        assert!(!sessions.arm(&client(), epoch(2), Some(will(2))), "its will is with the newer one already");
+        assert!(sessions.arm(&client(), epoch(3), None), "a session without a will is asked too");
+        assert!(sessions.remove(&client(), epoch(3)).is_some_and(|will| will.is_none()));
+        assert!(!sessions.arm(&client(), epoch(3), Some(will(3))));
+    }
+
+    #[test]
     fn closing_reaches_the_live_session_only() {
         let sessions = Sessions::default();
         let handle = Arc::new(Handle(Mutex::default()));
         assert!(!sessions.close(&client(), CloseReason::Stopping));
-        sessions.insert(&client(), epoch(1), handle.clone(), None);
+        sessions.insert(&client(), epoch(1), handle.clone());
         assert!(sessions.close(&client(), CloseReason::IdentityChanged("disabled")));
         assert_eq!(*handle.0.lock(), [CloseReason::IdentityChanged("disabled")]);
     }

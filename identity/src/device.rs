@@ -1,8 +1,10 @@
 //! A device identity at a hub (`service-rest.md` 12.1).
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceId, ETag, GenerationId, HubName, KeySlot, RegistrationId, Timestamp};
+use crate::{DeviceId, ETag, GenerationId, HubName, KeyFingerprint, KeySlot, RegistrationId, Timestamp};
 
 /// Whether a device may connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -24,14 +26,60 @@ pub enum DeviceAuthentication {
         /// Second key.
         secondary: KeySlot,
     },
+    /// A client certificate: one of these, or another one over the same key as long as it is in its time.
+    Certificates {
+        /// First certificate.
+        primary: CertificateBinding,
+        /// Second certificate.
+        secondary: Option<CertificateBinding>,
+    },
+    /// Any certificate whose chain leads to a verified authority, and whose CN is the device id.
+    Authority,
+}
+
+/// A certificate by which a hub device proves itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateBinding {
+    /// The certificate's thumbprint: SHA-256 (32 bytes) or SHA-1 (20 bytes).
+    pub thumbprint: Vec<u8>,
+    /// Its key's fingerprint, known where the certificate itself was seen.
+    pub key: Option<KeyFingerprint>,
 }
 
 impl DeviceAuthentication {
-    /// The keys by which this identity may prove itself.
+    /// The symmetric keys by which this identity may prove itself; none if it proves itself in another way.
     #[must_use]
-    pub fn slots(&self) -> [&KeySlot; 2] {
-        let Self::Sas { primary, secondary } = self;
-        [primary, secondary]
+    pub fn slots(&self) -> Vec<&KeySlot> {
+        match self {
+            Self::Sas { primary, secondary } => vec![primary, secondary],
+            Self::Certificates { .. } | Self::Authority => Vec::new(),
+        }
+    }
+
+    /// The certificates by which this identity may prove itself.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<&CertificateBinding> {
+        match self {
+            Self::Certificates { primary, secondary } => std::iter::once(primary).chain(secondary).collect(),
+            Self::Sas { .. } | Self::Authority => Vec::new(),
+        }
+    }
+
+    /// The keys that this identity holds (U2), without duplicates.
+    #[must_use]
+    pub fn keys(&self) -> BTreeSet<KeyFingerprint> {
+        let slots = self.slots().into_iter().map(|slot| slot.fingerprint);
+        slots.chain(self.certificates().into_iter().filter_map(|certificate| certificate.key)).collect()
+    }
+
+    /// The word for it in the service API.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Sas { .. } => "sas",
+            Self::Certificates { .. } => "selfSigned",
+            Self::Authority => "certificateAuthority",
+        }
     }
 }
 

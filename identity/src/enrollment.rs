@@ -1,9 +1,13 @@
 //! What an operator declares before a device boots: individual enrollments and enrollment groups (`service-rest.md` 3).
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::json::JsonText;
-use crate::{DeviceId, ETag, EnrollmentGroupId, HubHost, KeySlot, RegistrationId, Timestamp};
+use crate::{
+    AuthorityName, DeviceId, ETag, EnrollmentGroupId, HubHost, KeyFingerprint, KeySlot, RegistrationId, Timestamp,
+};
 
 /// Whether devices of an enrollment may register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -25,6 +29,81 @@ pub enum Attestation {
         /// Second key, for rotation; may be the same.
         secondary: KeySlot,
     },
+    /// The device's own certificate, by itself: nobody needs to vouch for it (individual).
+    ClientCertificates {
+        /// First certificate.
+        primary: Option<StoredCertificate>,
+        /// Second certificate, for roll-over.
+        secondary: Option<StoredCertificate>,
+    },
+    /// An authority that vouches for each member (group). Whoever enrols it vouches for it.
+    SigningCertificates {
+        /// First authority.
+        primary: Option<StoredCertificate>,
+        /// Second authority, for roll-over.
+        secondary: Option<StoredCertificate>,
+    },
+    /// An authority that was uploaded to the service and proven, by its name (group).
+    CaReferences {
+        /// First authority.
+        primary: Option<AuthorityRef>,
+        /// Second authority, for roll-over.
+        secondary: Option<AuthorityRef>,
+    },
+    /// The endorsement key of the device's TPM (individual).
+    Tpm {
+        /// Public area of the endorsement key, TPM2B_PUBLIC.
+        endorsement_key: Vec<u8>,
+        /// Its SubjectPublicKeyInfo's fingerprint.
+        key: KeyFingerprint,
+        /// Public area of the storage root key, TPM2B_PUBLIC; filled at the first registration if not given.
+        storage_root_key: Option<Vec<u8>>,
+    },
+}
+
+/// A certificate as an enrollment keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredCertificate {
+    /// The certificate, DER.
+    pub der: Vec<u8>,
+    /// Its key's fingerprint.
+    pub key: KeyFingerprint,
+}
+
+/// An uploaded authority as a group refers to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthorityRef {
+    /// The authority's name.
+    pub name: AuthorityName,
+    /// Its key's fingerprint when the group was stored.
+    pub key: KeyFingerprint,
+}
+
+impl Attestation {
+    /// The keys that an enrollment with this attestation holds (U2), without duplicates.
+    #[must_use]
+    pub fn keys(&self) -> BTreeSet<KeyFingerprint> {
+        match self {
+            Self::SymmetricKey { primary, secondary } => [primary.fingerprint, secondary.fingerprint].into(),
+            Self::ClientCertificates { primary, secondary } | Self::SigningCertificates { primary, secondary } => {
+                [primary, secondary].into_iter().flatten().map(|certificate| certificate.key).collect()
+            }
+            Self::CaReferences { primary, secondary } => {
+                [primary, secondary].into_iter().flatten().map(|reference| reference.key).collect()
+            }
+            Self::Tpm { key, .. } => [*key].into(),
+        }
+    }
+
+    /// The word for it in the service API.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::SymmetricKey { .. } => "symmetricKey",
+            Self::ClientCertificates { .. } | Self::SigningCertificates { .. } | Self::CaReferences { .. } => "x509",
+            Self::Tpm { .. } => "tpm",
+        }
+    }
 }
 
 /// How a hub is chosen for a device.

@@ -3,7 +3,9 @@
 
 use std::fmt;
 
-use crate::{DeviceId, EnrollmentGroupId, EnrollmentRef, HubName, KeyFingerprint, RegistrationId, Timestamp};
+use crate::{
+    AuthorityName, DeviceId, EnrollmentGroupId, EnrollmentRef, HubName, KeyFingerprint, RegistrationId, Timestamp,
+};
 
 /// A stable error code: HTTP status × 1000 + serial. The same in a log line, a CLI error and an HTTP body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,6 +100,30 @@ pub enum Refusal {
     PolicyToken {
         /// The policy.
         policy: String,
+    },
+    /// The client certificate does not do. The reason's name, cause and remedy come from the check that failed.
+    #[error("{cause}")]
+    Certificate {
+        /// A stable name, such as `CertificateExpired`.
+        name: &'static str,
+        /// What is wrong, with its evidence.
+        cause: String,
+        /// What the operator can do.
+        remedy: String,
+        /// The whole evidence as JSON: the chain seen, the authority that came nearest.
+        evidence: String,
+    },
+    /// The TPM's endorsement key is not the enrolled one, or is malformed.
+    #[error("{why}")]
+    EndorsementKey {
+        /// What is wrong.
+        why: String,
+    },
+    /// A TPM must first answer a challenge.
+    #[error("the TPM of {registration_id} has been sent a challenge, and no answer to it")]
+    TpmChallenge {
+        /// Who asked.
+        registration_id: RegistrationId,
     },
     /// The device asked under another id scope.
     #[error("the id scope is {found:?}, this service's is {expected:?}")]
@@ -213,6 +239,8 @@ pub enum Subject {
     Device(HubName, DeviceId),
     /// A hub, by the host asked for.
     Hub(String),
+    /// An uploaded certificate authority.
+    Authority(AuthorityName),
 }
 
 impl fmt::Display for Subject {
@@ -224,6 +252,7 @@ impl fmt::Display for Subject {
             Self::Operation(id) => write!(f, "operation {id}"),
             Self::Device(hub, id) => write!(f, "device {id} of hub {hub}"),
             Self::Hub(host) => write!(f, "hub {host}"),
+            Self::Authority(name) => write!(f, "certificate authority {name}"),
         }
     }
 }
@@ -240,6 +269,9 @@ impl Refusal {
             Self::NoCredential => (401_002, "NoCredential"),
             Self::TokenForOther { .. } => (401_002, "TokenForOther"),
             Self::PolicyToken { .. } => (401_002, "PolicyTokenRefused"),
+            Self::Certificate { name, .. } => (401_002, *name),
+            Self::EndorsementKey { .. } => (400_004, "EndorsementKey"),
+            Self::TpmChallenge { .. } => (401_000, "TpmChallenge"),
             Self::WrongIdScope { .. } => (401_002, "WrongIdScope"),
             Self::MissingRight { .. } => (401_002, "MissingRight"),
             Self::EnrollmentDisabled { .. } => (401_002, "EnrollmentDisabled"),
@@ -254,11 +286,13 @@ impl Refusal {
                 Subject::Group(_) => (404_204, "EnrollmentGroupNotFound"),
                 Subject::Device(..) => (404_001, "DeviceNotFound"),
                 Subject::Hub(_) => (404_208, "LinkedHubNotFound"),
+                Subject::Authority(_) => (404_209, "CertificateAuthorityNotFound"),
             },
             Self::Exists(subject) => match subject {
                 Subject::Enrollment(_) => (409_201, "EnrollmentConflict"),
                 Subject::Group(_) => (409_202, "EnrollmentGroupConflict"),
                 Subject::Device(..) => (409_001, "DeviceAlreadyExists"),
+                Subject::Authority(_) => (409_210, "CertificateAuthorityConflict"),
                 _ => (409_203, "RegistrationStatusConflict"),
             },
             Self::PreconditionFailed(_) => (412_001, "PreconditionFailed"),
@@ -268,6 +302,15 @@ impl Refusal {
             Self::Unavailable { .. } => (503_001, "ServiceUnavailable"),
         };
         ErrorCode { number, name }
+    }
+
+    /// Further evidence as JSON, where there is more than the text says.
+    #[must_use]
+    pub fn evidence(&self) -> Option<&str> {
+        match self {
+            Self::Certificate { evidence, .. } => Some(evidence),
+            _ => None,
+        }
     }
 
     /// What the operator can do about it: one sentence, with the command where there is one.
@@ -290,6 +333,11 @@ impl Refusal {
             Self::NoCredential => "set the MQTT password to a SAS token; `unicity sas` makes one".into(),
             Self::TokenForOther { expected, .. } => format!("sign the resource {expected:?}"),
             Self::PolicyToken { .. } => "use the device's own key".into(),
+            Self::Certificate { remedy, .. } => remedy.clone(),
+            Self::EndorsementKey { .. } => {
+                "enrol the key that `tpm2_createek` and `tpm2_readpublic -f tpm2b` give on that device".into()
+            }
+            Self::TpmChallenge { .. } => "the device goes on by itself: it activates, imports, signs and asks again".into(),
             Self::WrongIdScope { expected, .. } => format!("configure the device with id scope {expected}"),
             Self::EnrollmentDisabled { enrollment } => match enrollment {
                 EnrollmentRef::Individual(id) => {
@@ -323,6 +371,9 @@ impl Refusal {
             | Self::TokenForOther { .. }
             | Self::PolicyToken { .. }
             | Self::MissingRight { .. } => "Unauthorized",
+            Self::Certificate { .. } => "Invalid certificate",
+            Self::EndorsementKey { .. } => "Endorsement key is invalid, or does not match the Enrollment.",
+            Self::TpmChallenge { .. } => "Authorization required",
             Self::TokenExpired { .. } => "The token has expired",
             Self::WrongIdScope { .. } => "The id scope is unknown",
             Self::EnrollmentDisabled { .. } => "The enrollment is disabled",

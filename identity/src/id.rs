@@ -143,6 +143,10 @@ text_id!(
     OperationId, operation_id
 );
 text_id!(
+    /// The name of an uploaded certificate authority: 1 to 64 of `A-Z a-z 0-9 - . _`, as an operator gave it.
+    AuthorityName, authority_name
+);
+text_id!(
     /// The id by which an operator finds the evidence behind an answer (`unicity why`): hexadecimal digits and dashes.
     TrackingId, tracking_id
 );
@@ -216,6 +220,11 @@ fn operation_id(text: &str) -> Result<String, InvalidId> {
     check("operation id", text, 128, "0-9 a-f . -", |c| {
         c.is_ascii_digit() || ('a'..='f').contains(&c) || c == '.' || c == '-'
     })?;
+    Ok(text.to_owned())
+}
+
+fn authority_name(text: &str) -> Result<String, InvalidId> {
+    check("authority name", text, 64, "letters, digits and - . _", |c| c.is_ascii_alphanumeric() || "-._".contains(c))?;
     Ok(text.to_owned())
 }
 

@@ -3,6 +3,7 @@
 //! Pure by construction: no IO, no async, no clock of its own. Time and randomness are arguments, so every rule here can
 //! be tested as a table or a property. Whatever comes from outside is parsed here, once, into types that cannot be wrong.
 
+pub mod authority;
 pub mod bag;
 pub mod device;
 pub mod enrollment;
@@ -21,6 +22,7 @@ pub mod subscription;
 pub mod time;
 pub mod vault;
 
+pub use authority::{Authority, DenyRule, RevocationList};
 pub use device::{DeviceIdentity, DeviceStatus};
 pub use enrollment::{Attestation, EnrollmentGroup, EnrollmentRef, IndividualEnrollment, ProvisioningStatus};
 pub use entropy::Entropy;
@@ -29,8 +31,8 @@ pub use error::{ErrorCode, Refusal};
 pub use fingerprint::KeyFingerprint;
 pub use hubs::{HubDirectory, LinkedHub};
 pub use id::{
-    DeviceId, ETag, EnrollmentGroupId, GenerationId, HubHost, HubName, IdScope, InvalidId, ModuleId, OperationId,
-    RegistrationId, TrackingId,
+    AuthorityName, DeviceId, ETag, EnrollmentGroupId, GenerationId, HubHost, HubName, IdScope, InvalidId, ModuleId,
+    OperationId, RegistrationId, TrackingId,
 };
 pub use key::{SharedAccessKey, derive_device_key};
 pub use registration::Registration;

@@ -27,6 +27,29 @@ impl Substatus {
     }
 }
 
+/// How a registration was proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AttestationKind {
+    /// By a symmetric key.
+    SymmetricKey,
+    /// By a client certificate.
+    X509,
+    /// By a TPM.
+    Tpm,
+}
+
+impl AttestationKind {
+    /// The member of a registration state that tells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SymmetricKey => "symmetricKey",
+            Self::X509 => "x509",
+            Self::Tpm => "tpm",
+        }
+    }
+}
+
 /// An assigned registration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registration {
@@ -36,6 +59,8 @@ pub struct Registration {
     pub enrollment: EnrollmentRef,
     /// The version of that enrollment when it was proven: a changed one brings new credentials.
     pub enrollment_etag: ETag,
+    /// How it was proven.
+    pub kind: AttestationKind,
     /// The hub that it was given to.
     pub hub: HubName,
     /// Its device id there.

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use ring::digest;
+use ring::{digest, hmac};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -54,6 +54,8 @@ pub enum SealError {
 /// The key under which every stored secret is sealed: 32 random bytes (`pki/master.key`).
 pub struct MasterKey {
     key: LessSafeKey,
+    /// What further secrets are derived from.
+    root: hmac::Key,
     id: [u8; 4],
 }
 
@@ -65,7 +67,18 @@ impl MasterKey {
         let hash = digest::digest(&digest::SHA256, bytes);
         let mut id = [0; 4];
         id.copy_from_slice(&hash.as_ref()[..4]);
-        Self { key: LessSafeKey::new(unbound), id }
+        let root = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, bytes), b"unicity derived secrets 1");
+        let root = hmac::Key::new(hmac::HMAC_SHA256, root.as_ref());
+        Self { key: LessSafeKey::new(unbound), root, id }
+    }
+
+    /// A secret for `purpose` that follows from the master key and tells nothing of it.
+    #[must_use]
+    pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        let tag = hmac::sign(&self.root, purpose.as_bytes());
+        let mut out = Zeroizing::new([0; 32]);
+        out.copy_from_slice(tag.as_ref());
+        out
     }
 
     /// The key's id as it stands in each blob: 8 hexadecimal digits.

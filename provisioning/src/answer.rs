@@ -1,5 +1,7 @@
 //! Answers to a registering device, the same over MQTT and HTTPS (`device-mqtt.md` 2 and 3).
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use unicity_identity::json::to_ascii;
 use unicity_identity::{EnrollmentRef, HubDirectory, Refusal, Registration, RegistrationId, Timestamp, TrackingId};
@@ -27,6 +29,34 @@ impl Answer {
         Self::new(
             200,
             &json!({"operationId": registration.operation_id, "status": "assigned", "registrationState": state}),
+        )
+    }
+
+    /// The same for a TPM: with the blob that brings the hub identity's key into it.
+    #[must_use]
+    pub fn assigned_to_tpm(registration: &Registration, hubs: &HubDirectory, blob: &[u8]) -> Self {
+        let mut state = registration_state(registration, hubs, true);
+        state["tpm"] = json!({"authenticationKey": STANDARD.encode(blob)});
+        Self::new(
+            200,
+            &json!({"operationId": registration.operation_id, "status": "assigned", "registrationState": state}),
+        )
+    }
+
+    /// A challenge for a TPM (`device-mqtt.md` 3.1): the C SDK insists on `authenticationKey` and `keyName`, and on no `status`.
+    #[must_use]
+    pub fn tpm_challenge(blob: &[u8], tracking_id: &TrackingId, now: Timestamp) -> Self {
+        Self::new(
+            401,
+            &json!({
+                "errorCode": 401_000,
+                "trackingId": tracking_id,
+                "message": "Authorization required",
+                "timestampUtc": now.to_string(),
+                "authenticationKey": STANDARD.encode(blob),
+                "keyName": "registration",
+                "unencryptedAuthenticationKey": null,
+            }),
         )
     }
 
@@ -107,7 +137,7 @@ pub fn registration_state(registration: &Registration, hubs: &HubDirectory, to_d
         state["payload"] = payload.to_value();
     }
     if to_device {
-        state["symmetricKey"] = match &registration.enrollment {
+        state[registration.kind.as_str()] = match &registration.enrollment {
             EnrollmentRef::Group(group) => json!({"enrollmentGroupId": group}),
             EnrollmentRef::Individual(_) => json!({}),
         };

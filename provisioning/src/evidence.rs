@@ -23,6 +23,8 @@ pub struct RefusalRecord {
     pub cause: String,
     /// What the operator can do.
     pub remedy: String,
+    /// Further evidence as JSON: the certificates seen, the authority that came nearest.
+    pub evidence: Option<String>,
 }
 
 /// A bounded memory of refusals; the oldest is dropped when a new one needs its place.
@@ -66,6 +68,7 @@ impl RefusalRing {
             code: refusal.code(),
             cause: refusal.to_string(),
             remedy: refusal.remedy(),
+            evidence: refusal.evidence().map(str::to_owned),
         };
         let mut inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if inner.order.len() >= self.capacity

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
-    DeviceId, EnrollmentGroupId, EnrollmentRef, GenerationId, HubName, KeyFingerprint, OperationId, RegistrationId,
-    Timestamp,
+    AuthorityName, DenyRule, DeviceId, EnrollmentGroupId, EnrollmentRef, GenerationId, HubName, KeyFingerprint,
+    OperationId, RegistrationId, Timestamp,
 };
 
 use crate::registry::Actor;
@@ -137,6 +137,36 @@ pub enum LeafEvent {
         /// Collisions that compat mode let pass.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         warnings: Vec<String>,
+    },
+    /// A certificate authority was uploaded, replaced or verified.
+    AuthorityPut {
+        /// Which.
+        name: AuthorityName,
+        /// Its key.
+        key: KeyFingerprint,
+        /// It vouches for devices from now on.
+        verified: bool,
+        /// Replaced, not made.
+        replaced: bool,
+    },
+    /// A certificate authority was removed.
+    AuthorityDeleted {
+        /// Which.
+        name: AuthorityName,
+    },
+    /// A revocation list took effect.
+    RevocationListPut {
+        /// The issuer's key.
+        issuer_key: KeyFingerprint,
+        /// SHA-256 of the list.
+        sha256: String,
+    },
+    /// A certificate is denied, or no longer.
+    DenyRuleSet {
+        /// Which.
+        rule: DenyRule,
+        /// Denied, or not any more.
+        denied: bool,
     },
     /// A hub device was deleted.
     DeviceDeleted {

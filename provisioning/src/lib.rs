@@ -7,20 +7,25 @@
 pub mod allocation;
 pub mod answer;
 pub mod attest;
+mod body;
 pub mod decide;
 pub mod evidence;
 pub mod leaf;
+pub mod limiter;
 pub mod registry;
 pub mod service;
 pub mod tpm;
+pub mod trust;
 pub mod x509;
 
 pub use answer::Answer;
-pub use attest::{Attested, Claim};
+pub use attest::{Attested, Claim, Proof, TpmKeys};
 pub use decide::{Decision, decide};
 pub use evidence::RefusalRing;
 pub use leaf::Leaf;
+pub use limiter::{FailureLimit, FailureLimiter};
 pub use registry::{
     Actor, Change, Command, Fault, Outcome, Page, Pending, Precondition, Registry, RegistryError, RegistryView, Request,
 };
 pub use service::{Provisioning, Settings, UnicityMode};
+pub use trust::PresentedChain;

@@ -8,8 +8,9 @@ use unicity_identity::enrollment::EnrollmentTerms;
 use unicity_identity::error::KeyOwner;
 use unicity_identity::json::JsonText;
 use unicity_identity::{
-    ClientIdentity, DeviceId, DeviceIdentity, DeviceStatus, EnrollmentGroup, EnrollmentGroupId, Entropy, HubName,
-    IndividualEnrollment, KeyFingerprint, KeySlot, Refusal, Registration, RegistrationId, Subscription, Timestamp,
+    Authority, AuthorityName, ClientIdentity, DenyRule, DeviceId, DeviceIdentity, DeviceStatus, EnrollmentGroup,
+    EnrollmentGroupId, Entropy, HubName, IndividualEnrollment, KeyFingerprint, Refusal, Registration, RegistrationId,
+    RevocationList, Subscription, Timestamp,
 };
 
 use crate::attest::Attested;
@@ -59,6 +60,39 @@ pub trait RegistryView {
     /// # Errors
     /// As above.
     fn subscriptions(&self, client: &ClientIdentity) -> Result<Option<Vec<Subscription>>, Fault>;
+    /// An uploaded authority.
+    ///
+    /// # Errors
+    /// As above.
+    fn authority(&self, _name: &AuthorityName) -> Result<Option<Authority>, Fault> {
+        Ok(None)
+    }
+    /// All uploaded authorities, in the order of their names.
+    ///
+    /// # Errors
+    /// As above.
+    fn authorities(&self) -> Result<Vec<Authority>, Fault> {
+        Ok(Vec::new())
+    }
+    /// All revocation lists.
+    ///
+    /// # Errors
+    /// As above.
+    fn revocation_lists(&self) -> Result<Vec<RevocationList>, Fault> {
+        Ok(Vec::new())
+    }
+    /// All certificates denied by hand.
+    ///
+    /// # Errors
+    /// As above.
+    fn deny_rules(&self) -> Result<Vec<DenyRule>, Fault> {
+        Ok(Vec::new())
+    }
+    /// A number that rises whenever a group, an authority, a revocation list or a deny rule changes: what is made of them can be
+    /// kept until then. `None`: not known, keep nothing.
+    fn trust_version(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// A page of a listing: items in key order, and whether more follow the last.
@@ -234,6 +268,29 @@ pub enum Command {
         /// On which condition.
         precondition: Precondition,
     },
+    /// An authority is uploaded, replaced or verified.
+    PutAuthority {
+        /// What to store; etag and times are the registry's.
+        authority: Box<Authority>,
+        /// On which condition.
+        precondition: Precondition,
+    },
+    /// An authority is removed.
+    DeleteAuthority {
+        /// Which.
+        name: AuthorityName,
+        /// On which condition.
+        precondition: Precondition,
+    },
+    /// A revocation list, checked against its authority, takes effect.
+    PutRevocationList(Box<RevocationList>),
+    /// A certificate is denied, or no longer.
+    SetDenyRule {
+        /// Which.
+        rule: DenyRule,
+        /// Denied from now on, or not any more.
+        denied: bool,
+    },
     /// What a clean-session-0 client is subscribed to from now on; `None` ends its session state.
     SetSubscriptions {
         /// Whose.
@@ -248,8 +305,11 @@ pub enum Command {
 pub struct RegisterCommand {
     /// What was proven.
     pub attested: Attested,
-    /// The keys that the hub identity gets, sealed: those of the enrollment, or those derived for this device.
-    pub slots: [KeySlot; 2],
+    /// How the hub identity will prove itself: by the enrollment's keys or those derived for this device, sealed; by the
+    /// certificate shown; by a new key for a TPM.
+    pub authentication: DeviceAuthentication,
+    /// The storage root key of a TPM that its enrollment does not name yet.
+    pub storage_root_key: Option<Vec<u8>>,
     /// The custom payload that the device sent.
     pub device_payload: Option<JsonText>,
 }
@@ -308,13 +368,20 @@ pub struct DeviceDraft {
 #[derive(Debug, Clone)]
 pub enum Outcome {
     /// The device is assigned.
-    Registered(Box<Registration>),
+    Registered {
+        /// Where, and as what.
+        registration: Box<Registration>,
+        /// The hub client whose keys changed or whose identity went with it: a live session under the old keys must end.
+        displaced: Option<ClientIdentity>,
+    },
     /// The stored individual enrollment.
     Individual(Box<IndividualEnrollment>),
     /// The stored group.
     Group(Box<EnrollmentGroup>),
     /// The stored device.
     Device(Box<DeviceIdentity>),
+    /// The stored authority.
+    Authority(Box<Authority>),
     /// Done; nothing to show.
     Done,
 }
@@ -347,4 +414,14 @@ pub enum Change {
     PutSubscriptions(ClientIdentity, Vec<Subscription>),
     /// Ends a client's session state.
     DeleteSubscriptions(ClientIdentity),
+    /// Stores an authority.
+    PutAuthority(Box<Authority>),
+    /// Removes one.
+    DeleteAuthority(AuthorityName),
+    /// Stores the revocation list of an issuer's key.
+    PutRevocationList(Box<RevocationList>),
+    /// Denies a certificate.
+    PutDenyRule(DenyRule),
+    /// Denies it no more.
+    DeleteDenyRule(DenyRule),
 }

@@ -1,19 +1,25 @@
 //! The provisioning service as the edges see it: connect, register, ask for an operation's status.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde_json::Value;
+use unicity_identity::device::{CertificateBinding, DeviceAuthentication};
+use unicity_identity::error::Subject;
 use unicity_identity::json::JsonText;
 use unicity_identity::{
-    Attestation, EnrollmentRef, Entropy, HubDirectory, IdScope, KeySlot, Refusal, RegistrationId, Timestamp, Vault,
-    derive_device_key, error::Subject,
+    Attestation, ClientIdentity, EnrollmentRef, Entropy, HubDirectory, IdScope, KeySlot, Refusal, Registration,
+    RegistrationId, Timestamp, Vault, derive_device_key,
 };
 
 use crate::answer::Answer;
-use crate::attest::{Attested, Claim, attest};
+use crate::attest::{AttestError, Attested, Attestor, Claim, Proof, TpmKeys};
+use crate::body::RegisterBody;
 use crate::evidence::RefusalRing;
+use crate::limiter::{FailureLimit, FailureLimiter};
 use crate::registry::{Actor, Command, Fault, Outcome, RegisterCommand, Registry, RegistryError, Request};
+use crate::tpm::{ChallengeSecret, EndorsementKey, OuterWrapper, StorageRootKey, activation_blob};
+use crate::trust::{PresentedChain, Trust, TrustCache};
+use crate::x509::{StalePolicy, check_validity};
 
 /// How strictly key and id unicity are held (design rule 13).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,7 +53,15 @@ pub struct Provisioning {
     vault: Arc<Vault>,
     settings: Arc<Settings>,
     refusals: Arc<RefusalRing>,
+    trust: Arc<TrustCache>,
+    stale: StalePolicy,
+    challenges: Option<Arc<ChallengeSecret>>,
+    cut: Option<Cut>,
+    failures: Arc<Mutex<FailureLimiter>>,
 }
+
+/// Ends the live session of a hub client, if there is one.
+pub type Cut = Arc<dyn Fn(&ClientIdentity) + Send + Sync>;
 
 /// Where a request came from, for evidence.
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +90,86 @@ impl Provisioning {
         settings: Arc<Settings>,
         refusals: Arc<RefusalRing>,
     ) -> Self {
-        Self { registry, vault, settings, refusals }
+        Self {
+            registry,
+            vault,
+            settings,
+            refusals,
+            trust: Arc::default(),
+            stale: StalePolicy::default(),
+            challenges: None,
+            cut: None,
+            failures: Arc::new(Mutex::new(FailureLimiter::new(FailureLimit::default()))),
+        }
+    }
+
+    /// How often a peer network may fail to prove itself (design rule 16); over all edges together.
+    #[must_use]
+    pub fn with_failure_limit(self, limit: FailureLimit) -> Self {
+        Self { failures: Arc::new(Mutex::new(FailureLimiter::new(limit))), ..self }
+    }
+
+    /// The failed proofs of all peers, shared by clones of this service: an edge asks before it works, and reports what failed.
+    /// The guard is for one call.
+    pub fn failures(&self) -> MutexGuard<'_, FailureLimiter> {
+        // It holds counters only, which a panic elsewhere cannot have left half done.
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends live sessions of hub identities that a registration gave other keys (U2).
+    #[must_use]
+    pub fn with_cut(self, cut: Cut) -> Self {
+        Self { cut: Some(cut), ..self }
+    }
+
+    /// What becomes of devices whose authority's revocation list is out of date; the default is to warn.
+    #[must_use]
+    pub fn with_stale_policy(self, stale: StalePolicy) -> Self {
+        Self { stale, ..self }
+    }
+
+    /// Serves TPMs, with challenges under this secret.
+    #[must_use]
+    pub fn with_tpm(self, challenges: ChallengeSecret) -> Self {
+        Self { challenges: Some(Arc::new(challenges)), ..self }
+    }
+
+    /// Who may vouch for certificates, at this moment.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`] if the registry could not be read.
+    pub fn trust(&self) -> Result<Arc<Trust>, Refusal> {
+        self.load_trust().map_err(|fault| Refusal::Unavailable { why: fault.to_string() })
+    }
+
+    fn load_trust(&self) -> Result<Arc<Trust>, Fault> {
+        self.trust.get(self.registry.as_ref())
+    }
+
+    /// Checks a certificate by which a hub client proves itself, beside its thumbprint or key: denied or revoked ones are refused;
+    /// `by_authority`: its chain must lead to a verified authority.
+    ///
+    /// # Errors
+    /// The [`Refusal`] with its evidence.
+    pub fn check_hub_certificate(
+        &self,
+        presented: &PresentedChain,
+        by_authority: bool,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let chain = presented.chain()?;
+        let trust = self.trust()?;
+        let skew = self.settings.token_skew_seconds;
+        if by_authority {
+            return trust.vouches(chain, self.stale, now, skew);
+        }
+        check_validity(chain.leaf().summary(), now, skew).map_err(|error| Refusal::Certificate {
+            name: "CertificateOutOfTime",
+            cause: error.to_string(),
+            remedy: error.remedy().to_owned(),
+            evidence: serde_json::json!({"chain": [chain.leaf().summary().short().evidence()]}).to_string(),
+        })?;
+        trust.check_leaf(chain, self.stale, now, skew)
     }
 
     /// The registry behind the service.
@@ -108,8 +201,19 @@ impl Provisioning {
     /// # Errors
     /// The [`Refusal`] with its evidence; the caller records and answers it.
     pub fn attest(&self, claim: Claim<'_>, now: Timestamp) -> Result<Attested, Refusal> {
-        attest(self.registry.as_ref(), &self.vault, &self.settings, claim, now)
-            .map_err(crate::attest::AttestError::into_refusal)
+        self.with_attestor(now, |attestor| attestor.attest(claim)).map_err(AttestError::into_refusal)
+    }
+
+    fn with_attestor<T>(&self, now: Timestamp, work: impl FnOnce(&Attestor<'_>) -> T) -> T {
+        work(&Attestor {
+            view: self.registry.as_ref(),
+            vault: &self.vault,
+            settings: &self.settings,
+            trust: &|| self.load_trust(),
+            stale: self.stale,
+            challenges: self.challenges.as_deref(),
+            now,
+        })
     }
 
     /// Registers a device that has proven itself with `claim`; `body` is the request's, perhaps empty. Never fails: whatever
@@ -117,15 +221,33 @@ impl Provisioning {
     pub async fn register(&self, claim: Claim<'_>, body: &[u8], origin: Origin, mut entropy: Entropy) -> Registered {
         let tracking_id = entropy.tracking_id();
         let operation_id = entropy.operation_id();
-        let refusal = match self.try_register(claim, body, origin.now, &mut entropy).await {
+        let body = RegisterBody::parse(body, claim.registration_id, self.settings.payload_bytes_max);
+        let (result, tpm) = match body {
+            Ok(body) => {
+                let claim = Claim { tpm: body.tpm.as_ref().or(claim.tpm), ..claim };
+                (self.try_register(claim, body.payload, origin.now, &mut entropy).await, body.tpm)
+            }
+            Err(refusal) => (Err(refusal), None),
+        };
+        let refusal = match result {
             Ok(answer) => return Registered { answer, refusal: None },
             Err(refusal) => refusal,
         };
-        self.refusals.record(tracking_id.clone(), &refusal, claim.registration_id, origin.peer, origin.now);
+        let now = origin.now;
+        if let Refusal::TpmChallenge { registration_id } = &refusal {
+            // No refusal, but the first half of the protocol: there is nothing to explain.
+            let claim = Claim { tpm: tpm.as_ref().or(claim.tpm), ..claim };
+            if let Ok(Some(challenge)) = self.with_attestor(now, |attestor| attestor.challenge(claim, registration_id))
+            {
+                let answer = Answer::tpm_challenge(&challenge.blob.to_bytes(), &tracking_id, now);
+                return Registered { answer, refusal: Some(refusal) };
+            }
+        }
+        self.refusals.record(tracking_id.clone(), &refusal, claim.registration_id, origin.peer, now);
         let answer = match (claim.registration_id.parse::<RegistrationId>(), &refusal) {
-            (Ok(id), Refusal::EnrollmentDisabled { .. }) => Answer::disabled(&id, operation_id.as_str(), origin.now),
-            (Ok(id), Refusal::NoHub { .. }) => Answer::failed(&id, operation_id.as_str(), &refusal, origin.now),
-            _ => Answer::error(&refusal, &tracking_id, origin.now),
+            (Ok(id), Refusal::EnrollmentDisabled { .. }) => Answer::disabled(&id, operation_id.as_str(), now),
+            (Ok(id), Refusal::NoHub { .. }) => Answer::failed(&id, operation_id.as_str(), &refusal, now),
+            _ => Answer::error(&refusal, &tracking_id, now),
         };
         Registered { answer, refusal: Some(refusal) }
     }
@@ -133,7 +255,7 @@ impl Provisioning {
     async fn try_register(
         &self,
         claim: Claim<'_>,
-        body: &[u8],
+        device_payload: Option<JsonText>,
         now: Timestamp,
         entropy: &mut Entropy,
     ) -> Result<Answer, Refusal> {
@@ -141,21 +263,34 @@ impl Provisioning {
         // enrollment changes all the time may come back.
         for _ in 0..4 {
             let attested = self.attest(claim, now)?;
-            let device_payload = parse_body(body, &attested.registration_id, self.settings.payload_bytes_max)?;
             if !attested.enabled {
                 return Err(Refusal::EnrollmentDisabled { enrollment: attested.enrollment });
             }
-            let slots = match self.hub_keys(&attested, entropy) {
-                Ok(Some(slots)) => slots,
+            let authentication = match self.hub_authentication(&attested, now, entropy) {
+                Ok(Some(authentication)) => authentication,
                 Ok(None) => continue,
                 Err(fault) => return Err(Refusal::Unavailable { why: fault.to_string() }),
             };
-            let command = Command::Register(Box::new(RegisterCommand { attested, slots, device_payload }));
-            let seed = entropy.draw();
-            let request = Request { command, actor: Actor::Device, now, entropy: Entropy::from_seed(seed) };
+            let tpm = match &attested.proof {
+                Proof::Tpm { keys, .. } => Some(keys.clone()),
+                _ => None,
+            };
+            let command = Command::Register(Box::new(RegisterCommand {
+                attested,
+                authentication,
+                storage_root_key: tpm.as_ref().map(|keys| keys.storage_root_key.clone()),
+                device_payload: device_payload.clone(),
+            }));
+            let request = Request { command, actor: Actor::Device, now, entropy: Entropy::from_seed(entropy.draw()) };
             match self.registry.submit(request).await {
-                Ok(Outcome::Registered(registration)) => {
-                    return Ok(Answer::assigned(&registration, &self.settings.hubs));
+                Ok(Outcome::Registered { registration, displaced }) => {
+                    if let (Some(client), Some(cut)) = (&displaced, &self.cut) {
+                        cut(client);
+                    }
+                    return match &tpm {
+                        Some(keys) => self.answer_tpm(&registration, keys, entropy),
+                        None => Ok(Answer::assigned(&registration, &self.settings.hubs)),
+                    };
                 }
                 Ok(_) => return Err(Refusal::Unavailable { why: "the registry answered something else".into() }),
                 Err(RegistryError::EnrollmentChanged) => {}
@@ -165,31 +300,79 @@ impl Provisioning {
         Err(Refusal::Throttled { what: "changes of the enrollment", retry_after_seconds: 2 })
     }
 
-    /// The keys that the hub identity gets, sealed; `None` if the enrollment is gone by now.
-    fn hub_keys(&self, attested: &Attested, entropy: &mut Entropy) -> Result<Option<[KeySlot; 2]>, Fault> {
-        match (&attested.enrollment, &attested.derived_from) {
-            (EnrollmentRef::Individual(id), _) => Ok(self.registry.individual(id)?.map(|enrollment| {
-                let Attestation::SymmetricKey { primary, secondary } = enrollment.terms.attestation;
-                [primary, secondary]
-            })),
-            (EnrollmentRef::Group(id), spelling) => {
+    /// The second blob: the key of the hub identity, which the TPM imports over the first one.
+    fn answer_tpm(
+        &self,
+        registration: &Registration,
+        keys: &TpmKeys,
+        entropy: &mut Entropy,
+    ) -> Result<Answer, Refusal> {
+        let fault = |why: String| Refusal::Unavailable { why };
+        let device = self
+            .registry
+            .device(&registration.hub, &registration.device_id)
+            .map_err(|error| fault(error.to_string()))?;
+        let device = device.ok_or_else(|| fault("the hub identity is gone already".into()))?;
+        let slot = device.authentication.slots().into_iter().next().cloned();
+        let slot = slot.ok_or_else(|| fault("the hub identity has no symmetric key any more".into()))?;
+        let key = self.vault.open(&slot).map_err(|error| fault(error.to_string()))?;
+        let invalid = |error: crate::tpm::InvalidTpmKey| Refusal::EndorsementKey { why: error.to_string() };
+        let ek = EndorsementKey::parse(&keys.endorsement_key).map_err(invalid)?;
+        let srk = StorageRootKey::parse(&keys.storage_root_key).map_err(invalid)?;
+        let blob = activation_blob(&ek, &srk, &key, OuterWrapper::ToStorageRoot, entropy).to_bytes();
+        Ok(Answer::assigned_to_tpm(registration, &self.settings.hubs, &blob))
+    }
+
+    /// How the hub identity will prove itself; `None` if the enrollment is gone by now.
+    fn hub_authentication(
+        &self,
+        attested: &Attested,
+        now: Timestamp,
+        entropy: &mut Entropy,
+    ) -> Result<Option<DeviceAuthentication>, Fault> {
+        let mut nonce = || {
+            let mut nonce = [0; 12];
+            nonce.copy_from_slice(&entropy.draw()[..12]);
+            nonce
+        };
+        match (&attested.proof, &attested.enrollment) {
+            (Proof::EnrolledKeys, _) => {
+                let enrollment = self.registry.individual(&attested.registration_id)?;
+                Ok(enrollment.and_then(|enrollment| match enrollment.terms.attestation {
+                    Attestation::SymmetricKey { primary, secondary } => {
+                        Some(DeviceAuthentication::Sas { primary, secondary })
+                    }
+                    _ => None,
+                }))
+            }
+            (Proof::DerivedKeys { spelling }, EnrollmentRef::Group(id)) => {
                 let Some(group) = self.registry.group(id)? else { return Ok(None) };
-                let spelling = spelling.as_deref().unwrap_or(attested.registration_id.as_str());
-                let Attestation::SymmetricKey { primary, secondary } = &group.terms.attestation;
-                let derive = |slot: &KeySlot, entropy: &mut Entropy| {
+                let Attestation::SymmetricKey { primary, secondary } = &group.terms.attestation else {
+                    return Ok(None);
+                };
+                let mut derive = |slot: &KeySlot| {
                     let group_key =
                         self.vault.open(slot).map_err(|error| Fault(format!("key of group {id}: {error}")))?;
-                    let mut nonce = [0; 12];
-                    nonce.copy_from_slice(&entropy.draw()[..12]);
-                    Ok(self.vault.store(&derive_device_key(&group_key, spelling), nonce))
+                    Ok(self.vault.store(&derive_device_key(&group_key, spelling), nonce()))
                 };
-                let first = derive(primary, entropy)?;
-                let second = if primary.fingerprint == secondary.fingerprint {
-                    first.clone()
-                } else {
-                    derive(secondary, entropy)?
-                };
-                Ok(Some([first, second]))
+                let first = derive(primary)?;
+                let second =
+                    if primary.fingerprint == secondary.fingerprint { first.clone() } else { derive(secondary)? };
+                Ok(Some(DeviceAuthentication::Sas { primary: first, secondary: second }))
+            }
+            (Proof::DerivedKeys { .. }, EnrollmentRef::Individual(_)) => Ok(None),
+            (Proof::Certificate { thumbprint }, _) => {
+                let binding =
+                    CertificateBinding { thumbprint: thumbprint.clone(), key: Some(attested.key_fingerprint) };
+                Ok(Some(DeviceAuthentication::Certificates { primary: binding, secondary: None }))
+            }
+            (Proof::Tpm { keys, signed_with }, _) => {
+                let key = self.with_attestor(now, |attestor| attestor.tpm_key(keys, *signed_with));
+                let key = key.map_err(|refusal| Fault(refusal.to_string()))?;
+                Ok(key.map(|key| {
+                    let slot = self.vault.store(&key, nonce());
+                    DeviceAuthentication::Sas { primary: slot.clone(), secondary: slot }
+                }))
             }
         }
     }
@@ -221,38 +404,5 @@ impl Provisioning {
             .filter(|registration| registration.operation_id.as_str() == operation_id)
             .ok_or_else(|| Refusal::NotFound(Subject::Operation(operation_id.chars().take(128).collect())))?;
         Ok(Answer::assigned(&registration, &self.settings.hubs))
-    }
-}
-
-/// Reads a registration's body: empty or blank is valid (C#), and so is one without a registration id; unknown members are
-/// let pass, since newer clients send more.
-fn parse_body(body: &[u8], id: &RegistrationId, payload_bytes_max: usize) -> Result<Option<JsonText>, Refusal> {
-    let invalid = |why: String| Refusal::Invalid { what: "registration body".into(), why };
-    if body.iter().all(u8::is_ascii_whitespace) {
-        return Ok(None);
-    }
-    let value: Value = serde_json::from_slice(body).map_err(|error| invalid(format!("not JSON: {error}")))?;
-    let Value::Object(members) = value else { return Err(invalid("not a JSON object".into())) };
-    match members.get("registrationId") {
-        None | Some(Value::Null) => {}
-        Some(Value::String(text)) if text.parse::<RegistrationId>().as_ref() == Ok(id) => {}
-        Some(other) => {
-            let shown: String = other.to_string().chars().take(140).collect();
-            return Err(invalid(format!("registrationId is {shown}, the session's is {id}")));
-        }
-    }
-    match members.get("payload") {
-        None | Some(Value::Null) => Ok(None),
-        Some(payload) => {
-            let text = JsonText::from_value(payload);
-            if text.as_str().len() > payload_bytes_max {
-                return Err(Refusal::TooLarge {
-                    what: "the custom payload",
-                    length: text.as_str().len(),
-                    max: payload_bytes_max,
-                });
-            }
-            Ok(Some(text))
-        }
     }
 }

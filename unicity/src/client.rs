@@ -161,7 +161,7 @@ impl Client {
     ) -> Outcome<Self> {
         let pem = std::fs::read(ca).map_err(|error| {
             CommandError::new(format!("cannot read the CA certificate {}: {error}", ca.display()))
-                .hint("name the server's root with --ca FILE (pki/ca.pem of its data directory)")
+                .hint("name the server's root with --server-ca FILE (pki/ca.pem of its data directory)")
         })?;
         let mut roots = RootCertStore::empty();
         for certificate in rustls_pemfile::certs(&mut pem.as_slice()) {
@@ -262,7 +262,7 @@ pub(crate) async fn read_answer(response: Response<Incoming>) -> Outcome<Answer>
         None => format!("HTTP {status}"),
     };
     let tracking = text("trackingId").map(|id| format!(" (tracking id {id})")).unwrap_or_default();
-    Err(CommandError::new(format!("{message} [{code}]{tracking}")))
+    Err(CommandError::new(format!("{message} [{code}]{tracking}")).status(status))
 }
 
 /// An address to connect to for one that a server listens on: "all addresses" is reached by loopback.

@@ -9,6 +9,8 @@ pub(crate) struct CommandError {
     hint: Option<String>,
     /// 1: refused or failed; 2: wrong usage.
     pub(crate) exit: u8,
+    /// The status of the answer that says so, if one did.
+    pub(crate) http_status: Option<u16>,
 }
 
 /// What every command returns.
@@ -17,12 +19,17 @@ pub(crate) type Outcome<T = ()> = Result<T, CommandError>;
 impl CommandError {
     /// Refused or failed.
     pub(crate) fn new(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), hint: None, exit: 1 }
+        Self { message: message.to_string(), hint: None, exit: 1, http_status: None }
     }
 
     /// The command line makes no sense.
     pub(crate) fn usage(message: impl fmt::Display) -> Self {
         Self { exit: 2, ..Self::new(message) }
+    }
+
+    /// Adds the status of the answer.
+    pub(crate) fn status(self, status: u16) -> Self {
+        Self { http_status: Some(status), ..self }
     }
 
     /// Adds what the user can do.

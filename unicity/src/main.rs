@@ -9,6 +9,7 @@ mod clock;
 mod config;
 mod datadir;
 mod demo;
+mod devcert;
 mod error;
 mod instance;
 mod logging;

@@ -18,8 +18,8 @@ fn kind(kind: unicity_listener::MetricKind) -> MetricKind {
     }
 }
 
-/// The counters of one listener, told apart by its name.
-pub(crate) fn listener(name: &'static str, metrics: Arc<ListenerMetrics>) -> MetricsSource {
+/// The counters of one listener; they carry its name as a label.
+pub(crate) fn listener(metrics: Arc<ListenerMetrics>) -> MetricsSource {
     Arc::new(move || {
         metrics
             .snapshot()
@@ -28,8 +28,9 @@ pub(crate) fn listener(name: &'static str, metrics: Arc<ListenerMetrics>) -> Met
                 name: Cow::Borrowed(metric.name),
                 help: Cow::Borrowed(metric.help),
                 kind: kind(metric.kind),
-                labels: std::iter::once(("listener", name))
-                    .chain(metric.labels)
+                labels: metric
+                    .labels
+                    .into_iter()
                     .map(|(label, value)| (Cow::Borrowed(label), Cow::Borrowed(value)))
                     .collect(),
                 #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53, and a gauge beyond needs no more")]

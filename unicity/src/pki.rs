@@ -64,6 +64,9 @@ pub(crate) fn ensure_server(data: &DataDir, hostnames: &[String], now: Timestamp
     let key = KeyPair::generate().context("cannot make a key for the server certificate")?;
     let params = server_params(hostnames, now)?;
     if !ca_path.exists() {
+        // The authority that will sign writes its own key's identifier.
+        let mut params = params;
+        params.use_authority_key_identifier_extension = false;
         let request = params.serialize_request(&key).context("cannot write a certificate request")?;
         write_private(&data.pki("server.key"), key.serialize_pem().as_bytes())?;
         write_private(&data.pki("server.csr"), request.pem().context("cannot encode the request")?.as_bytes())?;

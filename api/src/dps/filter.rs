@@ -103,7 +103,7 @@ impl Filter {
         self.0.iter().find(|(field, _)| *field == Field::Id).map(|(_, value)| value.as_str())
     }
 
-    fn takes(&self, id: &str, device_id: Option<&str>, status: Option<ProvisioningStatus>) -> bool {
+    fn takes(&self, id: &str, device_id: Option<&str>, status: Option<ProvisioningStatus>, kind: &str) -> bool {
         self.0.iter().all(|(field, value)| match field {
             Field::Id => value.eq_ignore_ascii_case(id),
             Field::DeviceId => device_id == Some(value),
@@ -112,21 +112,23 @@ impl Filter {
                 Some(ProvisioningStatus::Disabled) => value.eq_ignore_ascii_case("disabled"),
                 None => false,
             },
-            Field::AttestationType => value.eq_ignore_ascii_case("symmetricKey"),
+            Field::AttestationType => value.eq_ignore_ascii_case(kind),
         })
     }
 
     pub(super) fn takes_individual(&self, enrollment: &IndividualEnrollment) -> bool {
         let device_id = enrollment.device_id.as_ref().map(|id| id.as_str());
-        self.takes(enrollment.registration_id.as_str(), device_id, Some(enrollment.terms.status))
+        let terms = &enrollment.terms;
+        self.takes(enrollment.registration_id.as_str(), device_id, Some(terms.status), terms.attestation.kind())
     }
 
     pub(super) fn takes_group(&self, group: &EnrollmentGroup) -> bool {
-        self.takes(group.group_id.as_str(), None, Some(group.terms.status))
+        self.takes(group.group_id.as_str(), None, Some(group.terms.status), group.terms.attestation.kind())
     }
 
     pub(super) fn takes_registration(&self, registration: &Registration) -> bool {
-        self.takes(registration.registration_id.as_str(), Some(registration.device_id.as_str()), None)
+        let device_id = Some(registration.device_id.as_str());
+        self.takes(registration.registration_id.as_str(), device_id, None, registration.kind.as_str())
     }
 }
 
@@ -205,9 +207,12 @@ mod tests {
             Filter::parse("SELECT * FROM enrollments WHERE registrationId = 'A''b' and DeviceId='x'", "enrollments")
                 .unwrap();
         assert_eq!(filter.0, [(Field::Id, "A'b".into()), (Field::DeviceId, "x".into())]);
-        assert!(filter.takes("a'B", Some("x"), None));
-        assert!(!filter.takes("a'B", Some("X"), None));
-        assert!(!filter.takes("a'B", None, None));
+        let takes = |device_id| filter.takes("a'B", device_id, None, "tpm");
+        assert!(takes(Some("x")));
+        assert!(!takes(Some("X")));
+        assert!(!takes(None));
+        let filter = Filter::parse("* WHERE attestation.type = 'X509'", "enrollments").unwrap();
+        assert!(filter.takes("a", None, None, "x509") && !filter.takes("a", None, None, "tpm"));
     }
 
     proptest::proptest! {

@@ -2,20 +2,20 @@
 
 use http::{Response, StatusCode};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use unicity_identity::error::Subject;
-use unicity_identity::{Attestation, EnrollmentGroup, EnrollmentGroupId, Entropy, Refusal};
+use unicity_identity::{EnrollmentGroup, EnrollmentGroupId, Entropy, Refusal};
 use unicity_provisioning::registry::GroupDraft;
 use unicity_provisioning::{Command, Outcome, Precondition};
 
+use super::attestation::Scope;
 use super::filter::Filter;
 use super::paging::{Paging, paged, scan};
-use super::{members, parse_id, parse_json, show, terms};
+use super::{attestation, members, parse_id, parse_json, show, terms};
 use crate::api::{Proven, Shared};
 use crate::body::{ApiBody, json as json_answer, no_content};
 use crate::conditional::precondition;
 use crate::failure::Failure;
-use crate::keys::shown;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -52,7 +52,7 @@ pub(super) fn draft(
     };
     let stored = shared.provisioning.registry().group(&group_id)?;
     let stored_terms = stored.as_ref().map(|stored| &stored.terms);
-    Ok(GroupDraft { terms: terms::draft(shared, body, stored_terms, is_update, entropy)?, group_id })
+    Ok(GroupDraft { terms: terms::draft(shared, body, Scope::Group, stored_terms, is_update, entropy)?, group_id })
 }
 
 pub(super) async fn put(shared: &Shared, id: &str, proven: &Proven) -> Result<Response<ApiBody>, Failure> {
@@ -77,9 +77,8 @@ pub(super) async fn delete(shared: &Shared, id: &str, proven: &Proven) -> Result
 
 /// The attestation with its keys: the only call that shows them.
 pub(super) fn keys(shared: &Shared, id: &str) -> Result<Response<ApiBody>, Failure> {
-    let Attestation::SymmetricKey { primary, secondary } = stored(shared, &parse_id(id)?)?.terms.attestation;
-    let keys = shown(shared.provisioning.vault(), [&primary, &secondary])?;
-    Ok(json_answer(StatusCode::OK, &json!({"type": "symmetricKey", "symmetricKey": keys})))
+    let attestation = stored(shared, &parse_id(id)?)?.terms.attestation;
+    Ok(json_answer(StatusCode::OK, &attestation::show_with_keys(shared, &attestation)?))
 }
 
 pub(super) async fn query(shared: &Shared, proven: &Proven) -> Result<Response<ApiBody>, Failure> {

@@ -1,5 +1,6 @@
 //! The provisioning service's API (`service-rest.md` 3): enrollments, groups, registrations.
 
+mod attestation;
 mod bulk;
 mod filter;
 mod group;

@@ -4,10 +4,12 @@
 use serde_json::{Map, Value, json};
 use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms};
 use unicity_identity::{
-    Attestation, ETag, EnrollmentGroup, EnrollmentRef, HubDirectory, IndividualEnrollment, ProvisioningStatus,
-    Registration, Timestamp,
+    ETag, EnrollmentGroup, EnrollmentRef, HubDirectory, IndividualEnrollment, ProvisioningStatus, Registration,
+    Timestamp,
 };
 use unicity_provisioning::answer::registration_state;
+
+use super::attestation;
 
 /// An individual enrollment, with the state of its registration if there is one.
 pub(super) fn individual(
@@ -40,9 +42,7 @@ pub(super) fn group(group: &EnrollmentGroup) -> Value {
 }
 
 fn terms(out: &mut Map<String, Value>, terms: &EnrollmentTerms, etag: ETag, created: Timestamp, updated: Timestamp) {
-    let Attestation::SymmetricKey { .. } = terms.attestation;
-    // The member is there and empty: .NET and Java both take it so, Java not without it.
-    out.insert("attestation".into(), json!({"type": "symmetricKey", "symmetricKey": {}}));
+    out.insert("attestation".into(), attestation::show(&terms.attestation));
     out.insert("capabilities".into(), json!({"iotEdge": terms.iot_edge}));
     if let Some(twin) = &terms.initial_twin {
         out.insert("initialTwin".into(), twin.to_value());

@@ -1,6 +1,6 @@
 //! What individual enrollments and groups have in common, as a request's body gives it (`service-rest.md` 3.1 to 3.3).
 //!
-//! Taken: `attestation` (symmetric keys), `capabilities.iotEdge`, `provisioningStatus`, `reprovisionPolicy`, `allocationPolicy`,
+//! Taken: `attestation`, `capabilities.iotEdge`, `provisioningStatus`, `reprovisionPolicy`, `allocationPolicy`,
 //! `iotHubs`, `iotHubHostName`, `initialTwin`, and our extension `payload`: free JSON for the device's `assigned` answer.
 //! Known and let pass, since clients send back what they were given: `registrationState`, `createdDateTimeUtc`,
 //! `lastUpdatedDateTimeUtc`, `etag` (the header `If-Match` counts), `customAllocationDefinition` (refused with its policy),
@@ -10,13 +10,13 @@ use serde::Deserialize;
 use serde_json::Value;
 use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms, ReprovisionPolicy};
 use unicity_identity::json::JsonText;
-use unicity_identity::{Attestation, Entropy, HubHost, ProvisioningStatus, Refusal};
+use unicity_identity::{Entropy, HubHost, ProvisioningStatus, Refusal};
 use unicity_provisioning::registry::TermsDraft;
 
+use super::attestation::{self, AttestationBody, Given, Scope};
 use super::members;
 use crate::api::Shared;
 use crate::failure::Failure;
-use crate::keys::{GivenKey, KeysBody, slots};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -30,14 +30,6 @@ struct TermsBody {
     iot_hub_host_name: Option<String>,
     initial_twin: Option<Value>,
     payload: Option<Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct AttestationBody {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    symmetric_key: Option<KeysBody>,
 }
 
 /// `capabilities` of enrollments and devices.
@@ -73,30 +65,21 @@ pub(crate) fn free_json(name: &'static str, value: Option<Value>, max: usize) ->
     Ok(Some(text))
 }
 
-/// Reads the terms of a body. `stored` is what an update replaces: keys that the body leaves out come from it.
+/// Reads the terms of a body. `stored` is what an update replaces: an attestation that the body leaves out comes from it.
 ///
 /// # Errors
 /// 400 with the member and what is wrong with it; 413 for free JSON above its limit.
 pub(super) fn draft(
     shared: &Shared,
     body: &Value,
+    scope: Scope,
     stored: Option<&EnrollmentTerms>,
     is_update: bool,
     entropy: &mut Entropy,
 ) -> Result<TermsDraft, Failure> {
     let body: TermsBody = members(body)?;
-    let given = match body.attestation {
-        Some(attestation) => attestation_keys(attestation)?,
-        None if is_update => [GivenKey::Absent, GivenKey::Absent],
-        None => {
-            return Err(Failure::invalid("attestation", "it is missing, such as {\"type\":\"symmetricKey\"}".into()));
-        }
-    };
-    let stored_slots = stored.map(|stored| {
-        let Attestation::SymmetricKey { primary, secondary } = &stored.attestation;
-        [primary, secondary]
-    });
-    let ([primary, secondary], keys_given) = slots(shared.provisioning.vault(), given, stored_slots, entropy);
+    let stored = stored.map(|stored| &stored.attestation);
+    let Given { attestation, given } = attestation::read(shared, body.attestation, scope, stored, is_update, entropy)?;
     let allocation = match body.allocation_policy.as_deref().filter(|text| !text.is_empty()) {
         None => None,
         Some(text) => Some(allocation_policy(text)?),
@@ -116,7 +99,7 @@ pub(super) fn draft(
     let payload_max = shared.provisioning.settings().payload_bytes_max;
     Ok(TermsDraft {
         terms: EnrollmentTerms {
-            attestation: Attestation::SymmetricKey { primary, secondary },
+            attestation,
             status,
             allocation,
             hubs,
@@ -128,29 +111,8 @@ pub(super) fn draft(
             initial_twin: free_json("initialTwin", body.initial_twin, shared.settings.free_json_bytes_max)?,
             payload: free_json("payload", body.payload, payload_max)?,
         },
-        keys_given,
+        keys_given: given,
     })
-}
-
-fn attestation_keys(attestation: AttestationBody) -> Result<[GivenKey; 2], Failure> {
-    let kind =
-        attestation.kind.as_deref().unwrap_or(if attestation.symmetric_key.is_some() { "symmetricKey" } else { "" });
-    match kind.to_ascii_lowercase().as_str() {
-        "symmetrickey" => {
-            let given = attestation.symmetric_key.unwrap_or_default().given("attestation.symmetricKey")?;
-            // .NET puts empty texts where a GET showed no keys: they mean none here.
-            Ok(given.map(|key| if matches!(key, GivenKey::Empty) { GivenKey::Absent } else { key }))
-        }
-        "x509" | "tpm" => Err(Failure::invalid(
-            "attestation.type",
-            format!("{kind} attestation is not supported yet; symmetricKey is"),
-        )),
-        "" => Err(Failure::invalid("attestation.type", "it is missing; symmetricKey is supported".into())),
-        other => {
-            let shown: String = other.chars().take(40).collect();
-            Err(Failure::invalid("attestation.type", format!("it is {shown:?}; symmetricKey is supported")))
-        }
-    }
 }
 
 fn allocation_policy(text: &str) -> Result<AllocationPolicy, Failure> {

@@ -4,20 +4,17 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use unicity_hub::{CloseReason, Sessions};
-use unicity_identity::device::DeviceAuthentication;
 use unicity_identity::error::Subject;
-use unicity_identity::{
-    ClientIdentity, DeviceId, DeviceIdentity, DeviceStatus, HubName, KeySlot, Refusal, Timestamp, Vault,
-};
+use unicity_identity::{ClientIdentity, DeviceId, DeviceIdentity, DeviceStatus, HubName, Refusal, Timestamp, Vault};
 use unicity_provisioning::registry::DeviceDraft;
 use unicity_provisioning::{Command, Outcome, Precondition};
 
+use super::authentication::{self, AuthenticationBody};
 use crate::api::{Proven, Shared};
 use crate::body::{ApiBody, json as json_answer, no_content};
 use crate::conditional::precondition;
 use crate::dps::{CapabilitiesBody, members, parse_id, parse_json, word};
 use crate::failure::Failure;
-use crate::keys::{KeysBody, shown, slots};
 
 /// The most devices that a list gives, and what any other number counts as.
 const LIST_MAX: usize = 1000;
@@ -35,14 +32,6 @@ struct DeviceBody {
     capabilities: Option<CapabilitiesBody>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct AuthenticationBody {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    symmetric_key: Option<KeysBody>,
-}
-
 fn client(hub: &HubName, id: &DeviceId) -> ClientIdentity {
     ClientIdentity { hub: hub.clone(), device_id: id.clone(), module_id: None }
 }
@@ -51,10 +40,6 @@ fn client(hub: &HubName, id: &DeviceId) -> ClientIdentity {
 pub(crate) fn show(device: &DeviceIdentity, sessions: &Sessions, vault: Option<&Vault>) -> Result<Value, Failure> {
     let live = sessions.live(&client(&device.hub, &device.device_id)).is_some();
     let moment = |at: Option<Timestamp>| at.map_or_else(|| NEVER.to_owned(), |at| at.to_string());
-    let keys = match vault {
-        Some(vault) => shown(vault, device.authentication.slots())?,
-        None => json!({"primaryKey": null, "secondaryKey": null}),
-    };
     Ok(json!({
         "deviceId": device.device_id,
         "generationId": device.generation.to_string(),
@@ -69,11 +54,7 @@ pub(crate) fn show(device: &DeviceIdentity, sessions: &Sessions, vault: Option<&
         "statusUpdatedTime": moment(device.status_updated),
         "lastActivityTime": NEVER,
         "cloudToDeviceMessageCount": 0,
-        "authentication": {
-            "symmetricKey": keys,
-            "x509Thumbprint": {"primaryThumbprint": null, "secondaryThumbprint": null},
-            "type": "sas",
-        },
+        "authentication": authentication::show(&device.authentication, vault)?,
         "capabilities": {"iotEdge": device.iot_edge},
         "parentScopes": [],
     }))
@@ -120,17 +101,16 @@ pub(super) async fn put(shared: &Shared, id: &str, proven: &Proven) -> Result<Re
     if let Some(length) = status_reason.as_ref().map(|text| text.chars().count()).filter(|length| *length > 128) {
         return Err(Failure::invalid("statusReason", format!("it has {length} characters, at most 128 are allowed")));
     }
-    let given = sas_keys(body.authentication)?.given("authentication.symmetricKey")?;
     let before = shared.provisioning.registry().device(&hub, &id)?;
     let mut entropy = shared.environment.entropy();
-    let stored = before.as_ref().map(|device| device.authentication.slots());
-    let ([primary, secondary], keys_given) = slots(shared.provisioning.vault(), given, stored, &mut entropy);
+    let stored = before.as_ref().map(|device| &device.authentication);
+    let (authentication, keys_given) = authentication::read(shared, body.authentication, stored, &mut entropy)?;
     let draft = DeviceDraft {
         hub,
         device_id: id,
         status,
         status_reason,
-        authentication: DeviceAuthentication::Sas { primary, secondary },
+        authentication,
         keys_given,
         iot_edge: body.capabilities.and_then(|capabilities| capabilities.iot_edge).unwrap_or(false),
     };
@@ -144,33 +124,16 @@ pub(super) async fn put(shared: &Shared, id: &str, proven: &Proven) -> Result<Re
     answer(shared, &device)
 }
 
-/// Ends the live session of a device that may no longer connect, or no longer with the key it came with.
+/// Ends the live session of a device that may no longer connect, or no longer with what it came with.
 fn cut(shared: &Shared, before: Option<&DeviceIdentity>, after: &DeviceIdentity) {
-    let fingerprints = |slots: [&KeySlot; 2]| slots.map(|slot| slot.fingerprint);
     let reason = match before {
         _ if after.status == DeviceStatus::Disabled => "the device was disabled",
-        Some(before) if fingerprints(before.authentication.slots()) != fingerprints(after.authentication.slots()) => {
-            "the device was given other keys"
+        Some(before) if !authentication::is_same(&before.authentication, &after.authentication) => {
+            "the device was given other keys or certificates"
         }
         _ => return,
     };
     shared.sessions.close(&client(&after.hub, &after.device_id), CloseReason::IdentityChanged(reason));
-}
-
-/// `authentication.symmetricKey`. Without a type it is `sas`; with any other it is refused, not guessed.
-fn sas_keys(authentication: Option<AuthenticationBody>) -> Result<KeysBody, Failure> {
-    let Some(authentication) = authentication else { return Ok(KeysBody::default()) };
-    match authentication.kind.as_deref().unwrap_or("sas").to_ascii_lowercase().as_str() {
-        "sas" | "" => Ok(authentication.symmetric_key.unwrap_or_default()),
-        "selfsigned" | "certificateauthority" | "none" => Err(Failure::invalid(
-            "authentication.type",
-            "selfSigned, certificateAuthority and none are not supported yet; sas is".into(),
-        )),
-        other => {
-            let shown: String = other.chars().take(40).collect();
-            Err(Failure::invalid("authentication.type", format!("it is {shown:?}; sas is supported")))
-        }
-    }
 }
 
 pub(super) async fn delete(shared: &Shared, id: &str, proven: &Proven) -> Result<Response<ApiBody>, Failure> {

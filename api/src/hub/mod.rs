@@ -1,5 +1,6 @@
 //! A hub's service API (`service-rest.md` 12.1): device identities and statistics.
 
+mod authentication;
 mod device;
 mod statistics;
 

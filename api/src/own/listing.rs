@@ -62,7 +62,9 @@ pub(super) async fn devices(shared: &Shared, proven: &Proven) -> Result<Response
                 item["registrationId"] = json!(registration);
             }
             item["createdTime"] = json!(device.created.to_string());
-            let fingerprints = device.authentication.slots().map(|slot| slot.fingerprint.to_string());
+            let keys = device.authentication.slots().into_iter().map(|slot| slot.fingerprint);
+            let certified = device.authentication.certificates().into_iter().filter_map(|it| it.key);
+            let fingerprints: Vec<String> = keys.chain(certified).map(|key| key.to_string()).collect();
             item["keyFingerprints"] = json!(fingerprints);
             items.push(item);
         }

@@ -1,7 +1,11 @@
-//! What Azure has no call for, under `/unicity/`: listings with pages, telemetry, refusals, the server itself. Members are in
-//! camel case as in the DPS API; telemetry has the record of `tail --json`.
+//! What Azure has no call for, or has in its control plane, under `/unicity/`: listings with pages, telemetry, refusals,
+//! certificate authorities, revocation, the server itself. Members are in camel case as in the DPS API; telemetry has the record of
+//! `tail --json`.
 
+mod authority;
+mod denied;
 mod listing;
+mod revocation;
 mod server;
 mod tail;
 mod telemetry;
@@ -23,5 +27,15 @@ pub(crate) async fn handle(shared: &Shared, call: OwnCall, proven: Proven) -> Re
         OwnCall::Refusal(id) => server::refusal(shared, &id),
         OwnCall::Info => Ok(server::info(shared)),
         OwnCall::Backup => server::backup(shared, &proven).await,
+        OwnCall::Authorities => authority::list(shared).await,
+        OwnCall::GetAuthority(name) => authority::get(shared, &name),
+        OwnCall::PutAuthority(name) => authority::put(shared, &name, &proven).await,
+        OwnCall::DeleteAuthority(name) => authority::delete(shared, &name, &proven).await,
+        OwnCall::VerificationCode(name) => authority::generate_code(shared, &name, &proven).await,
+        OwnCall::VerifyAuthority(name) => authority::verify(shared, &name, &proven).await,
+        OwnCall::RevocationLists => revocation::list(shared).await,
+        OwnCall::PutRevocationList => revocation::put(shared, &proven).await,
+        OwnCall::DenyRules => denied::list(shared),
+        OwnCall::SetDenyRule { denied } => denied::set(shared, denied, &proven).await,
     }
 }

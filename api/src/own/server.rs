@@ -29,6 +29,9 @@ fn show(record: &RefusalRecord) -> Value {
     if let Some(peer) = record.peer {
         shown["peer"] = json!(peer.to_string());
     }
+    if let Some(evidence) = record.evidence.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok()) {
+        shown["evidence"] = evidence;
+    }
     shown
 }
 

@@ -62,3 +62,31 @@ async fn what_may_heal_has_a_time_to_come_back() {
     assert_eq!(reply.header("retry-after"), Some("5"));
     assert!(reply.body.is_ascii());
 }
+
+#[tokio::test]
+async fn a_peer_that_fails_too_often_is_put_off_without_a_look_at_its_key() {
+    let server = Server::with_failures_max(2);
+    server.dps("PUT", "/enrollments/dev-1", &enrollment("registrationId", "dev-1", &key(50))).await.expect(200);
+    let path = format!("/{SCOPE}/registrations/dev-1");
+    let register = format!("{path}/register");
+    let (good, wrong) = (device_token("dev-1", &key(50)), device_token("dev-1", &key(51)));
+    // A good key costs nothing, nor does a question without one, nor a mistake that is not about keys.
+    for _ in 0..3 {
+        server.device("PUT", &register, Some(&good), "{}").await.expect(200);
+        server.device("PUT", &register, None, "{}").await.expect(401);
+        server.device("PUT", &register, Some(&good), "{").await.expect(400);
+    }
+    server.device("PUT", &register, Some(&wrong), "{}").await.expect(401);
+    server.device("POST", &path, Some(&wrong), "{}").await.expect(401);
+    let operation = format!("{path}/operations/5.0");
+    for (method, path) in [("PUT", &register), ("POST", &path), ("GET", &operation)] {
+        let reply = server.device(method, path, Some(&good), "{}").await.expect(429);
+        assert_eq!(reply.header("retry-after"), Some("59"), "{path}");
+        assert_eq!(reply.header("x-ms-error-code"), Some("429001"), "{path}");
+        let body = reply.json();
+        assert_eq!(body["errorCode"], 429_001, "{path}");
+        assert!(body["trackingId"].is_string() && body["timestampUtc"].is_string(), "{body}");
+    }
+    // The service's own callers come through another door.
+    server.dps("GET", "/enrollments/dev-1", "").await.expect(200);
+}

@@ -163,11 +163,8 @@ async fn a_wrong_body_is_refused_with_the_member_and_the_reason() {
         (with("registrationId", json!(5)), "expected a string"),
         (with("deviceId", json!("a b")), "deviceId"),
         (with("attestation", Value::Null), "attestation"),
-        (attestation(json!({"type": "x509"})), "x509 attestation is not supported yet"),
-        (
-            attestation(json!({"type": "tpm", "tpm": {"endorsementKey": "AA=="}})),
-            "tpm attestation is not supported yet",
-        ),
+        (attestation(json!({"type": "x509"})), "attestation.x509: it is missing"),
+        (attestation(json!({"type": "tpm", "tpm": {"endorsementKey": "AA=="}})), "attestation.tpm.endorsementKey"),
         (attestation(json!({"type": "none"})), "none"),
         (attestation(json!({})), "attestation.type"),
         (

@@ -1,6 +1,6 @@
 //! A registry in memory that decides as the real one does, and a telemetry log to read from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -8,8 +8,8 @@ use tokio::sync::Notify;
 use unicity_hub::{AppendDone, Entry, Pending as HubPending, RecordBody, StoredRecord, TelemetryLog, TelemetryReader};
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
-    ClientIdentity, DeviceId, DeviceIdentity, EnrollmentGroup, EnrollmentGroupId, HubName, IndividualEnrollment,
-    KeyFingerprint, Registration, RegistrationId, Subscription,
+    Authority, AuthorityName, ClientIdentity, DenyRule, DeviceId, DeviceIdentity, EnrollmentGroup, EnrollmentGroupId,
+    HubName, IndividualEnrollment, KeyFingerprint, Registration, RegistrationId, RevocationList, Subscription,
 };
 use unicity_provisioning::{
     Change, Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request, Settings, decide,
@@ -22,6 +22,9 @@ struct State {
     registrations: BTreeMap<RegistrationId, Registration>,
     devices: BTreeMap<(HubName, DeviceId), DeviceIdentity>,
     keys: BTreeMap<KeyFingerprint, KeyOwner>,
+    authorities: BTreeMap<AuthorityName, Authority>,
+    revocation_lists: BTreeMap<KeyFingerprint, RevocationList>,
+    denied: BTreeSet<DenyRule>,
 }
 
 impl RegistryView for State {
@@ -45,6 +48,18 @@ impl RegistryView for State {
     }
     fn subscriptions(&self, _: &ClientIdentity) -> Result<Option<Vec<Subscription>>, Fault> {
         Ok(None)
+    }
+    fn authority(&self, name: &AuthorityName) -> Result<Option<Authority>, Fault> {
+        Ok(self.authorities.get(name).cloned())
+    }
+    fn authorities(&self) -> Result<Vec<Authority>, Fault> {
+        Ok(self.authorities.values().cloned().collect())
+    }
+    fn revocation_lists(&self) -> Result<Vec<RevocationList>, Fault> {
+        Ok(self.revocation_lists.values().cloned().collect())
+    }
+    fn deny_rules(&self) -> Result<Vec<DenyRule>, Fault> {
+        Ok(self.denied.iter().cloned().collect())
     }
 }
 
@@ -80,6 +95,21 @@ impl State {
             }
             Change::DeleteKey(key) => {
                 self.keys.remove(&key);
+            }
+            Change::PutAuthority(record) => {
+                self.authorities.insert(record.name.clone(), *record);
+            }
+            Change::DeleteAuthority(name) => {
+                self.authorities.remove(&name);
+            }
+            Change::PutRevocationList(record) => {
+                self.revocation_lists.insert(record.issuer_key, *record);
+            }
+            Change::PutDenyRule(rule) => {
+                self.denied.insert(rule);
+            }
+            Change::DeleteDenyRule(rule) => {
+                self.denied.remove(&rule);
             }
             Change::PutSubscriptions(..) | Change::DeleteSubscriptions(_) => {}
         }
@@ -135,6 +165,18 @@ impl RegistryView for FakeRegistry {
     }
     fn subscriptions(&self, client: &ClientIdentity) -> Result<Option<Vec<Subscription>>, Fault> {
         self.state.lock().subscriptions(client)
+    }
+    fn authority(&self, name: &AuthorityName) -> Result<Option<Authority>, Fault> {
+        self.state.lock().authority(name)
+    }
+    fn authorities(&self) -> Result<Vec<Authority>, Fault> {
+        self.state.lock().authorities()
+    }
+    fn revocation_lists(&self) -> Result<Vec<RevocationList>, Fault> {
+        self.state.lock().revocation_lists()
+    }
+    fn deny_rules(&self) -> Result<Vec<DenyRule>, Fault> {
+        self.state.lock().deny_rules()
     }
 }
 

@@ -96,8 +96,14 @@ async fn a_wrong_body_is_refused() {
         (json!({"deviceId": "D"}).to_string(), "the path's is"),
         (json!({"deviceId": "d", "status": "off"}).to_string(), "enabled, disabled"),
         (json!({"deviceId": "d", "statusReason": "x".repeat(129)}).to_string(), "128"),
-        (json!({"deviceId": "d", "authentication": {"type": "selfSigned"}}).to_string(), "not supported yet"),
-        (json!({"deviceId": "d", "authentication": {"type": "certificateAuthority"}}).to_string(), "not supported yet"),
+        (json!({"deviceId": "d", "authentication": {"type": "selfSigned"}}).to_string(), "primaryThumbprint"),
+        (json!({"deviceId": "d", "authentication": {"type": "none"}}).to_string(), "none is not supported"),
+        (json!({"deviceId": "d", "authentication": {"type": "other"}}).to_string(), "certificateAuthority"),
+        (
+            json!({"deviceId": "d", "authentication": {"type": "selfSigned", "x509Thumbprint": {"primaryThumbprint": "ab"}}})
+                .to_string(),
+            "it has 2 digits",
+        ),
         (
             json!({"deviceId": "d", "authentication": {"type": "sas", "symmetricKey": {"primaryKey": "x"}}})
                 .to_string(),
@@ -112,7 +118,7 @@ async fn a_wrong_body_is_refused() {
     server.hub("GET", "/twins/d", "").await.expect(501);
 }
 
-struct Handle(Mutex<Vec<CloseReason>>);
+pub(crate) struct Handle(pub(crate) Mutex<Vec<CloseReason>>);
 impl SessionControl for Handle {
     fn close(&self, reason: CloseReason) {
         self.0.lock().push(reason);
@@ -125,7 +131,7 @@ async fn a_device_that_may_no_longer_connect_is_cut_and_no_other() {
     let handle = Arc::new(Handle(Mutex::default()));
     let client = ClientIdentity { hub: "alpha".parse().unwrap(), device_id: "d".parse().unwrap(), module_id: None };
     server.hub("PUT", "/devices/d", &device("d", 50).to_string()).await.expect(200);
-    server.sessions.insert(&client, SessionEpoch { boot: 1, counter: 1 }, handle.clone(), None);
+    server.sessions.insert(&client, SessionEpoch { boot: 1, counter: 1 }, handle.clone());
     let closed = || handle.0.lock().len();
 
     let shown = server.hub("GET", "/devices/d", "").await.json();

@@ -5,13 +5,20 @@
 
 mod admin;
 mod auth;
+mod authorities;
 mod bulk;
 mod connection;
 mod device;
+mod device_x509;
 mod enrollments;
+mod enrollments_x509;
 mod fake;
 mod hub;
+mod hub_x509;
 mod own;
+mod pki;
 mod query;
+mod revocation;
 mod server;
 mod telemetry;
+mod tpm;

@@ -18,7 +18,8 @@ use unicity_identity::{
     Environment, HubDirectory, LinkedHub, MasterKey, SasToken, SharedAccessKey, Timestamp, Vault, derive_device_key,
 };
 use unicity_listener::{ConnectionInfo, Service, UnauthenticatedPermit};
-use unicity_provisioning::{Provisioning, RefusalRing, Settings, UnicityMode};
+use unicity_provisioning::tpm::ChallengeSecret;
+use unicity_provisioning::{FailureLimit, Provisioning, RefusalRing, Settings, UnicityMode};
 use zeroize::Zeroizing;
 
 use crate::fake::{FakeLog, FakeRegistry};
@@ -79,6 +80,16 @@ impl Server {
     }
 
     pub(crate) fn with(settings: ApiSettings, hubs: &[&str]) -> Self {
+        Self::build(settings, hubs, FailureLimit::default())
+    }
+
+    /// One that lets so many proofs fail, and forgives none while a test runs.
+    pub(crate) fn with_failures_max(burst: u32) -> Self {
+        let settings = ApiSettings { host_names: vec!["dps.local".into()], ..ApiSettings::default() };
+        Self::build(settings, &["alpha"], FailureLimit { burst, per_second: 0.001, ..FailureLimit::default() })
+    }
+
+    fn build(settings: ApiSettings, hubs: &[&str], limit: FailureLimit) -> Self {
         let clock = Arc::new(AtomicU64::new(NOW.0));
         let seeds = AtomicU64::new(0);
         let read_clock = clock.clone();
@@ -99,7 +110,9 @@ impl Server {
         });
         let registry = Arc::new(FakeRegistry::new(domain.clone()));
         let vault = Arc::new(Vault::new(MasterKey::from_bytes(&[1; 32]), &Zeroizing::new([2; 32])));
-        let provisioning = Provisioning::new(registry.clone(), vault, domain, Arc::new(RefusalRing::new(100)));
+        let provisioning = Provisioning::new(registry.clone(), vault, domain, Arc::new(RefusalRing::new(100)))
+            .with_tpm(challenges())
+            .with_failure_limit(limit);
         let mut policies = vec![
             ServicePolicy::dps_owner(key(1), key(2)),
             ServicePolicy {
@@ -143,6 +156,11 @@ impl Server {
 
     /// Opens a connection: the client's end, and the task that serves the other.
     pub(crate) fn connect(&self) -> (DuplexStream, JoinHandle<()>) {
+        self.connect_with(&[])
+    }
+
+    /// The same for a client that proved in its handshake to hold the first certificate's key.
+    fn connect_with(&self, chain: &[Vec<u8>]) -> (DuplexStream, JoinHandle<()>) {
         let (client, server) = tokio::io::duplex(64 << 10);
         let info = ConnectionInfo {
             peer: "192.0.2.7:4711".parse().unwrap(),
@@ -153,7 +171,7 @@ impl Server {
             sni: None,
             alpn: None,
             resumed: false,
-            client_chain: vec![],
+            client_chain: chain.iter().map(|der| der.clone().into()).collect(),
             unauthenticated: UnauthenticatedPermit::detached(),
         };
         let (api, stop) = (self.api.clone(), self.stop.clone());
@@ -163,14 +181,22 @@ impl Server {
 
     /// Sends one request on a connection of its own and gives the answer before its body is read.
     pub(crate) async fn open(&self, request: Request<Full<Bytes>>) -> http::Response<Incoming> {
-        let (client, _task) = self.connect();
+        self.open_with(&[], request).await
+    }
+
+    async fn open_with(&self, chain: &[Vec<u8>], request: Request<Full<Bytes>>) -> http::Response<Incoming> {
+        let (client, _task) = self.connect_with(chain);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(client)).await.unwrap();
         tokio::spawn(connection);
         sender.send_request(request).await.unwrap()
     }
 
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Reply {
-        let (head, body) = self.open(request).await.into_parts();
+        self.send_with(&[], request).await
+    }
+
+    async fn send_with(&self, chain: &[Vec<u8>], request: Request<Full<Bytes>>) -> Reply {
+        let (head, body) = self.open_with(chain, request).await.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Reply { status: head.status, headers: head.headers, body }
     }
@@ -195,12 +221,26 @@ impl Server {
 
     /// A call of a device, with `token` in its header if there is one.
     pub(crate) async fn device(&self, method: &str, path: &str, token: Option<&str>, body: &str) -> Reply {
-        let mut request = Request::builder().method(method).uri(with_version(path)).header("Host", "dps.local");
-        if let Some(token) = token {
-            request = request.header("Authorization", token);
-        }
-        self.send(request.body(body_of(body)).unwrap()).await
+        self.send(device_request(method, path, token, body)).await
     }
+
+    /// A call of a device with a certificate: its own first, then its intermediates'.
+    pub(crate) async fn device_with(&self, chain: &[Vec<u8>], method: &str, path: &str, body: &str) -> Reply {
+        self.send_with(chain, device_request(method, path, None, body)).await
+    }
+}
+
+fn device_request(method: &str, path: &str, token: Option<&str>, body: &str) -> Request<Full<Bytes>> {
+    let mut request = Request::builder().method(method).uri(with_version(path)).header("Host", "dps.local");
+    if let Some(token) = token {
+        request = request.header("Authorization", token);
+    }
+    request.body(body_of(body)).unwrap()
+}
+
+/// What the server derives TPM challenges from.
+pub(crate) fn challenges() -> ChallengeSecret {
+    ChallengeSecret::derive(&[7; 32])
 }
 
 pub(crate) fn body_of(text: &str) -> Full<Bytes> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::{Span, debug, info};
 use unicity_identity::Refusal;
-use unicity_provisioning::Claim;
+use unicity_provisioning::{Claim, PresentedChain};
 
 use super::connection::{Connection, Counted, JobDone};
 use super::open::open;
@@ -15,15 +15,15 @@ use crate::session::{Event, HubConnect, Moment, ProvisioningConnect, RefusedConn
 impl Connection {
     /// A peer that has failed too often is not listened to for a while.
     fn check_peer(&self, now: Moment) -> Result<(), Box<Refusal>> {
-        self.shared.failures.lock().check(self.peer.ip(), now.at).map_err(|retry_after_seconds| {
+        self.shared.parts.provisioning.failures().check(self.peer.ip(), now.at).map_err(|retry_after_seconds| {
             Box::new(Refusal::Throttled { what: "failed proofs from one network", retry_after_seconds })
         })
     }
 
     pub(super) fn attest(&mut self, now: Moment, connect: ProvisioningConnect) {
-        let result = self
-            .check_peer(now)
-            .and_then(|()| self.shared.parts.provisioning.attest(claim_of(&connect), now.wall).map_err(Box::new));
+        let result = self.check_peer(now).and_then(|()| {
+            self.shared.parts.provisioning.attest(claim_of(&connect, self.chain.as_deref()), now.wall).map_err(Box::new)
+        });
         match result {
             Ok(attested) => {
                 Span::current().record("role", "provisioning");
@@ -57,8 +57,9 @@ impl Connection {
         match result {
             Ok(()) => {
                 let (shared, mailbox) = (Arc::clone(&self.shared), Arc::clone(&self.mailbox));
+                let chain = self.chain.clone();
                 self.job = Some(Box::pin(async move {
-                    match open(shared, connect, mailbox).await {
+                    match open(shared, connect, chain, mailbox).await {
                         Ok(opened) => JobDone::Opened(Box::new(opened)),
                         Err(refusal) => JobDone::Event(Event::ConnectRefused(Box::new(refusal))),
                     }
@@ -77,7 +78,7 @@ impl Connection {
         info!(connack = code as u8, code = %error, tracking_id = %tracking_id, subject = cut, cause = %refusal, "CONNECT refused");
         self.shared.metrics.connect_refused(code, error.name);
         if matches!(code, ConnectCode::NotAuthorized | ConnectCode::BadUserNameOrPassword) {
-            self.shared.failures.lock().failed(self.peer.ip(), now.at);
+            self.shared.parts.provisioning.failures().failed(self.peer.ip(), now.at);
         }
         let refusals = self.shared.parts.provisioning.refusals();
         refusals.record(tracking_id, &refusal, &subject, Some(self.peer), now.wall);
@@ -85,10 +86,12 @@ impl Connection {
 }
 
 /// What a registering device claims.
-pub(super) fn claim_of(connect: &ProvisioningConnect) -> Claim<'_> {
+pub(super) fn claim_of<'a>(connect: &'a ProvisioningConnect, chain: Option<&'a PresentedChain>) -> Claim<'a> {
     Claim {
         id_scope: &connect.id_scope,
         registration_id: &connect.registration_id,
         token: connect.token.as_ref().map(Password::expose),
+        chain,
+        tpm: None,
     }
 }

@@ -11,6 +11,7 @@ use unicity_hub::{AppendDone, AppendError, Appended, Entry, Message, Pending};
 use unicity_identity::Subscription;
 use unicity_listener::{ByteStream, ConnectionInfo, UnauthenticatedPermit};
 use unicity_provisioning::Command;
+use unicity_provisioning::PresentedChain;
 use unicity_provisioning::service::Registered;
 
 use super::Shared;
@@ -64,6 +65,8 @@ pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) peer: SocketAddr,
     pub(super) unauthenticated: UnauthenticatedPermit,
+    /// The certificates of the handshake, full or resumed.
+    pub(super) chain: Option<Arc<PresentedChain>>,
     pub(super) wire: Wire,
     pub(super) decoder: Decoder,
     pub(super) session: Session,
@@ -98,6 +101,7 @@ impl Connection {
         Self {
             peer: info.peer,
             unauthenticated: info.unauthenticated.clone(),
+            chain: PresentedChain::parse(&info.client_chain).map(Arc::new),
             wire: Wire::new(stream, settings.read_buffer_bytes),
             decoder: Decoder::new(settings.codec),
             session,

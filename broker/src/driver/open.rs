@@ -2,7 +2,8 @@
 //!
 //! The order is all: the older session's will, then the fence, both through the partition's queue; then the older session is told
 //! to end; and only when the fence has taken effect, and the identity is still what it was, does the client get its CONNACK. A
-//! disabling in between finds either this session in the table, or is found by the second look.
+//! disabling in between finds either this session in the table, or is found by the second look. The new session's own will comes
+//! last: a refused CONNECT has none (MQTT-3.1.2-8).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,11 +11,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::{debug, info};
 use unicity_hub::{
-    AppendDone, AppendError, CloseReason, Entry, HubClaim, HubGrant, Inserted, Message, SessionControl, SessionEpoch,
-    SessionStamp, authenticate, partition_of,
+    AppendDone, AppendError, CloseReason, Entry, HubCertificate, HubClaim, HubGrant, Inserted, Message, SessionControl,
+    SessionEpoch, SessionStamp, authenticate, partition_of,
 };
 use unicity_identity::Refusal;
-use unicity_provisioning::{Actor, Command, Request};
+use unicity_provisioning::{Actor, Command, PresentedChain, Request};
 
 use super::Shared;
 use super::mailbox::Mailbox;
@@ -42,16 +43,36 @@ fn unavailable(why: impl Into<String>) -> Refusal {
     Refusal::Unavailable { why: why.into() }
 }
 
-fn check(shared: &Shared, connect: &HubConnect) -> Result<HubGrant, Refusal> {
+fn check(shared: &Shared, connect: &HubConnect, chain: Option<&PresentedChain>) -> Result<HubGrant, Refusal> {
     let provisioning = &shared.parts.provisioning;
     let settings = provisioning.settings();
+    let now = shared.parts.environment.now();
+    let vouch = |by_authority: bool| match chain {
+        Some(chain) => provisioning.check_hub_certificate(chain, by_authority, now),
+        None => Err(Refusal::NoCredential),
+    };
+    let certificate = match chain.map(PresentedChain::chain).transpose() {
+        Ok(chain) => chain.map(|chain| {
+            let leaf = chain.leaf();
+            HubCertificate {
+                sha256: leaf.summary().sha256.as_bytes(),
+                sha1: leaf.summary().sha1.as_bytes(),
+                key: leaf.key_fingerprint(),
+                common_name: leaf.common_name().ok(),
+                check: &vouch,
+            }
+        }),
+        // A certificate that cannot be read proves nothing; it is the reason only for a client that has nothing else.
+        Err(refusal) if connect.token.is_none() => return Err(refusal),
+        Err(_) => None,
+    };
     let claim = HubClaim {
         host: &connect.host,
         device_id: &connect.device_id,
         module_id: connect.module_id.as_deref(),
         token: connect.token.as_ref().map(Password::expose),
+        certificate,
     };
-    let now = shared.parts.environment.now();
     let devices = shared.parts.devices.as_ref();
     authenticate(devices, provisioning.vault(), &settings.hubs, settings.token_skew_seconds, claim, now)
 }
@@ -73,9 +94,10 @@ fn as_message(shared: &Shared, stamp: &Arc<SessionStamp>, will: WillMessage) -> 
 pub(super) async fn open(
     shared: Arc<Shared>,
     mut connect: HubConnect,
+    chain: Option<Arc<PresentedChain>>,
     mailbox: Arc<Mailbox>,
 ) -> Result<(HubOpened, Place), Refusal> {
-    let grant = check(&shared, &connect)?;
+    let grant = check(&shared, &connect, chain.as_deref())?;
     let client = grant.client.clone();
     let partitions = shared.parts.log.partitions(&client.hub);
     let partitions = partitions.ok_or_else(|| unavailable(format!("hub {} has no telemetry log", client.hub)))?;
@@ -88,9 +110,8 @@ pub(super) async fn open(
         key_fingerprint: grant.key_fingerprint,
         epoch,
     });
-    let will = connect.will.take().map(|will| as_message(&shared, &stamp, will));
     let control: Arc<dyn SessionControl> = Arc::<Mailbox>::clone(&mailbox);
-    let displaced = match shared.parts.sessions.insert(&client, epoch, control, will) {
+    let displaced = match shared.parts.sessions.insert(&client, epoch, control) {
         Inserted::Superseded { by } => {
             return Err(unavailable(format!("a newer session of this client has begun ({by})")));
         }
@@ -142,13 +163,18 @@ pub(super) async fn open(
         Ok(Err(error)) => return Err(unavailable(error.to_string())),
         Err(_) => return Err(unavailable("the telemetry log has ended")),
     }
-    let again = check(&shared, &connect)?;
+    let again = check(&shared, &connect, chain.as_deref())?;
     if again.generation != grant.generation || again.key_fingerprint != grant.key_fingerprint {
         return Err(unavailable("the identity was made anew in the meantime"));
     }
     let (session_present, subscriptions) = session_state(&shared, &stamp, connect.clean_session).await?;
     if mailbox.is_close_asked() {
         return Err(unavailable("the session was ended before it began"));
+    }
+    let will = connect.will.take().map(|will| as_message(&shared, &stamp, will));
+    // Nothing may be waited for from here to the CONNACK: who takes over now stores this will, so the session has to be accepted.
+    if !shared.parts.sessions.arm(&client, epoch, will) {
+        return Err(unavailable("a newer session of this client has begun"));
     }
     let token_deadline = shared.settings.drop_on_token_expiry.then(|| token_deadline(&shared, &grant)).flatten();
     debug!(device.id = %client, epoch = %epoch, api_version = connect.api_version,
@@ -192,7 +218,7 @@ pub(super) async fn save(shared: &Shared, command: Command) -> Result<(), String
 
 fn token_deadline(shared: &Shared, grant: &HubGrant) -> Option<Instant> {
     let skew_seconds = shared.parts.provisioning.settings().token_skew_seconds;
-    let end_ms = grant.token_expiry_seconds.saturating_add(skew_seconds).saturating_mul(1000);
+    let end_ms = grant.token_expiry_seconds?.saturating_add(skew_seconds).saturating_mul(1000);
     let now = shared.moment();
     let left = Duration::from_millis(end_ms.saturating_sub(now.wall.0));
     (left < DEADLINE_MAX).then(|| now.at + left)

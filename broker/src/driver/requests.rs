@@ -12,6 +12,7 @@ use crate::session::{Event, Moment, Request};
 impl Connection {
     pub(super) fn request(&mut self, now: Moment, request: Request) {
         let Some(claim) = self.claim.clone() else { return };
+        let chain = self.chain.clone();
         let (peer, wall) = (self.peer, now.wall);
         let origin = Origin { peer: Some(peer), now: wall };
         let provisioning = self.shared.parts.provisioning.clone();
@@ -21,13 +22,15 @@ impl Connection {
         match request {
             Request::Register { body } => {
                 self.job = Some(Box::pin(async move {
-                    let registered = provisioning.register(claim_of(&claim), &body, origin, entropy).await;
+                    let registered =
+                        provisioning.register(claim_of(&claim, chain.as_deref()), &body, origin, entropy).await;
                     let tracking_id = tracking_id.to_string();
                     JobDone::Answered { request: "registration", registered: Box::new(registered), tracking_id }
                 }));
             }
             Request::Status { operation_id } => {
-                let registered = provisioning.operation_status(claim_of(&claim), &operation_id, origin, entropy);
+                let registered =
+                    provisioning.operation_status(claim_of(&claim, chain.as_deref()), &operation_id, origin, entropy);
                 self.answered(now, "poll", registered, tracking_id.as_str());
             }
             Request::Refuse(refusal) => {
@@ -52,7 +55,7 @@ impl Connection {
                 let code = refusal.code();
                 info!(status = answer.status, code = %code, tracking_id, cause = %refusal, "{request} refused");
                 if code.http_status() == 401 {
-                    self.shared.failures.lock().failed(self.peer.ip(), now.at);
+                    self.shared.parts.provisioning.failures().failed(self.peer.ip(), now.at);
                 }
             }
         }

@@ -6,10 +6,12 @@
 //! that matches it. The registration itself is done then in any case, and a poll finds it.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use bytes::Bytes;
 use unicity_identity::Refusal;
 use unicity_provisioning::Answer;
+use unicity_provisioning::limiter::TokenBucket;
 
 use super::connect::{stored_qos, wire_qos};
 use super::effect::Request;
@@ -18,7 +20,6 @@ use super::request::{RequestTopic, shown};
 use super::{Effect, Effects, Moment, filter};
 use crate::close::CloseCause;
 use crate::codec::{Packet, PacketId, Publish, QoS as WireQoS, SubscribeCode, Topic};
-use crate::limiter::TokenBucket;
 use crate::settings::BrokerSettings;
 
 const PREFIX: &str = "$dps/registrations/";
@@ -34,6 +35,8 @@ pub(super) struct ProvisioningRole {
     waiting: VecDeque<(String, Request)>,
     kept: VecDeque<(Topic, Bytes)>,
     budget: TokenBucket,
+    /// The last request, or the answer to it.
+    asked: Instant,
     last_packet_id: u16,
 }
 
@@ -45,6 +48,7 @@ impl ProvisioningRole {
             waiting: VecDeque::new(),
             kept: VecDeque::new(),
             budget: TokenBucket::full(settings.requests_burst, now.at),
+            asked: now.at,
             last_packet_id: 0,
         }
     }
@@ -55,6 +59,12 @@ impl ProvisioningRole {
 
     pub(super) fn is_idle(&self) -> bool {
         self.running.is_none() && self.waiting.is_empty()
+    }
+
+    /// When the session ends by itself. Pings do not move it: a device that is done, or never begins, holds a connection. One that
+    /// waits for its answer is not late.
+    pub(super) fn idle_deadline(&self, settings: &BrokerSettings) -> Option<Instant> {
+        if self.is_idle() { self.asked.checked_add(settings.provisioning_idle) } else { None }
     }
 
     pub(super) fn handle_packet(
@@ -116,6 +126,7 @@ impl ProvisioningRole {
                 other => invalid(format!("there is no request {:?}", shown(other))),
             },
         };
+        self.asked = now.at;
         self.waiting.push_back((parsed.rid.to_owned(), request));
         self.start_next(effects);
         Ok(())
@@ -133,11 +144,13 @@ impl ProvisioningRole {
     /// The driver has an answer: it goes out, or is kept.
     pub(super) fn answered(
         &mut self,
+        now: Moment,
         answer: Answer,
         settings: &BrokerSettings,
         effects: &mut Effects,
     ) -> Result<(), CloseCause> {
         let Some(rid) = self.running.take() else { return Ok(()) };
+        self.asked = now.at;
         // `$rid` first and `retry-after` in lower case: SDKs match by text.
         let retry_after = answer.retry_after_seconds.map(|seconds| format!("&retry-after={seconds}"));
         let topic = format!("{RESPONSES}{}/?$rid={rid}{}", answer.status, retry_after.unwrap_or_default());

@@ -132,6 +132,45 @@ fn every_deadline_is_reported_and_kept() {
 }
 
 #[test]
+fn a_provisioning_session_ends_when_it_asks_for_nothing_however_often_it_pings() {
+    let begun = start();
+    let mut session = session(begun);
+    session.handle_packet(begun, connect("0ne00000001/registrations/r/api-version=2019-03-31", "r"));
+    assert!(matches!(&effects(&mut session)[..], [Effect::Attest(_)]));
+    session.handle_event(begun, Event::Attested);
+    let ping = |session: &mut Session, from: u64, to: u64| {
+        for seconds in (from..to).step_by(30) {
+            let now = after(begun, seconds);
+            session.handle_timeout(now);
+            session.handle_packet(now, Packet::PingReq);
+            assert!(!session.is_closed(), "{seconds}");
+        }
+        drop(effects(session));
+    };
+    ping(&mut session, 0, 270);
+    assert_eq!(session.poll_timeout(), Some(after(begun, 300).at));
+    let request = Publish {
+        dup: false,
+        qos: QoS::AtMostOnce,
+        retain: false,
+        topic: Topic::new("$dps/registrations/PUT/iotdps-register/?$rid=1").unwrap(),
+        id: None,
+        payload: bytes::Bytes::new(),
+    };
+    session.handle_packet(after(begun, 270), Packet::Publish(request));
+    assert!(matches!(&effects(&mut session)[..], [Effect::Request(_)]));
+    // The server takes its time, which is not the device's fault.
+    ping(&mut session, 270, 990);
+    let answer = Answer { status: 200, retry_after_seconds: None, body: "{}".into() };
+    session.handle_event(after(begun, 990), Event::Answered(answer));
+    ping(&mut session, 990, 1290);
+    assert_eq!(session.poll_timeout(), Some(after(begun, 1290).at));
+    session.handle_timeout(after(begun, 1290));
+    assert!(matches!(&effects(&mut session)[..], [Effect::Close(CloseCause::ProvisioningIdle)]));
+    assert_eq!(session.poll_timeout(), None);
+}
+
+#[test]
 fn late_answers_to_a_closed_session_change_nothing() {
     let now = start();
     let mut session = hub_session(now, None);

@@ -3,6 +3,7 @@
 use unicity_broker::codec::{ConnectCode, Packet, QoS, SubscribeCode};
 use unicity_hub::AppendError;
 use unicity_identity::{DeviceStatus, ProvisioningStatus, SasToken};
+use unicity_provisioning::FailureLimit;
 
 use crate::world::*;
 
@@ -153,7 +154,8 @@ async fn what_may_heal_is_refused_with_3() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_fails_too_often_is_put_off_without_a_look_at_its_key() {
-    let world = World::with(|settings| settings.failures.burst = 2);
+    let limit = FailureLimit { burst: 2, ..FailureLimit::default() };
+    let world = World::with_failure_limit(limit, |_| {});
     world.add_device("dev");
     for code in [ConnectCode::NotAuthorized, ConnectCode::NotAuthorized, ConnectCode::ServerUnavailable] {
         let (_, connack) = world.connect(hub_connect("nobody")).await;

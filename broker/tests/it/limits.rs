@@ -94,7 +94,8 @@ async fn a_task_that_is_cut_leaves_no_session_behind() {
 
 #[tokio::test(start_paused = true)]
 async fn keep_alive_0_is_welcome_to_register() {
-    let world = World::new();
+    // The keep-alive clock by itself: the session's own end is further away.
+    let world = World::with(|settings| settings.provisioning_idle = Duration::from_secs(100_000));
     world.enroll("dev", ProvisioningStatus::Enabled).await;
     let mut connect = provisioning_connect("dev");
     connect.keep_alive = 0;
@@ -103,4 +104,23 @@ async fn keep_alive_0_is_welcome_to_register() {
     tokio::time::sleep(Duration::from_secs(2000)).await;
     client.send(&Packet::PingReq).await;
     assert_eq!(client.received().await, [Packet::PingResp], "exactly one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registering_device_that_only_pings_is_dropped() {
+    let world = World::new();
+    world.enroll("dev", ProvisioningStatus::Enabled).await;
+    let mut client = world.provisioning_client("dev").await;
+    let start = tokio::time::Instant::now();
+    loop {
+        client.try_send(&Packet::PingReq).await;
+        match client.recv().await {
+            Some(packet) => assert_eq!(packet, Packet::PingResp),
+            None => break,
+        }
+        tokio::time::sleep(Duration::from_secs(45)).await;
+    }
+    // Noticed at the ping after the end.
+    assert!((300..=315).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    assert_eq!(world.metric("unicity_mqtt_closes_total", "provisioning_idle"), 1.0);
 }

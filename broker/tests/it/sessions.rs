@@ -88,6 +88,76 @@ async fn a_will_is_stored_when_a_client_goes_without_disconnect_and_once_only() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refused_connect_leaves_no_will() {
+    // Taken over, or cut, while the fence is awaited: refused after it was in the table.
+    for how in ["takeover", "disabled", "made anew"] {
+        let world = World::new();
+        world.add_device("dev");
+        world.log.set_manual(true);
+        let mut connect = hub_connect("dev");
+        connect.will = will("dev");
+        let mut refused = world.dial();
+        refused.send(&Packet::Connect(Box::new(connect))).await;
+        settle().await;
+        let mut other = None;
+        match how {
+            "takeover" => {
+                let mut newer = world.dial();
+                newer.send(&Packet::Connect(Box::new(hub_connect("dev")))).await;
+                other = Some(newer);
+                settle().await;
+            }
+            "disabled" => {
+                world.registry.set_device("dev", |device| device.status = unicity_identity::DeviceStatus::Disabled);
+            }
+            _ => world.registry.set_device("dev", |device| device.generation = GenerationId(8)),
+        }
+        world.log.set_manual(false);
+        let Some(Packet::ConnAck(connack)) = refused.recv().await else { panic!("{how}") };
+        assert_ne!(connack.code, ConnectCode::Accepted, "{how}");
+        drop((refused, other));
+        settle().await;
+        assert_eq!(world.log.messages().len(), 0, "{how}");
+        assert_eq!((world.sessions.len(), world.log.open_sessions()), (0, 0), "{how}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_fight_leave_one_will_for_each_that_was_let_in() {
+    let world = World::new();
+    world.add_device("dev");
+    let mut clients = Vec::new();
+    for round in 0..40 {
+        // From openings that wait for each other to openings one by one.
+        world.log.set_manual(true);
+        for _ in 0..=round % 4 {
+            let mut connect = hub_connect("dev");
+            connect.will = will("dev");
+            let mut client = world.dial();
+            client.send(&Packet::Connect(Box::new(connect))).await;
+            clients.push(client);
+            settle().await;
+            world.log.process(round % 3);
+            settle().await;
+        }
+        world.log.set_manual(false);
+        settle().await;
+    }
+    let mut accepted = 0;
+    for client in &mut clients {
+        let Some(Packet::ConnAck(connack)) = client.recv().await else { panic!("every CONNECT has an answer") };
+        accepted += usize::from(connack.code == ConnectCode::Accepted);
+    }
+    assert!(accepted >= 40 && accepted < clients.len(), "{accepted} of {}", clients.len());
+    drop(clients);
+    settle().await;
+    let mut epochs: Vec<_> = world.log.messages().into_iter().map(|will| will.stamp.epoch).collect();
+    assert_eq!(epochs.len(), accepted);
+    epochs.dedup();
+    assert_eq!(epochs.len(), accepted, "once each, in order");
+}
+
+#[tokio::test(start_paused = true)]
 async fn subscriptions_survive_and_an_ordinary_connect_writes_nothing() {
     let world = World::new();
     world.add_device("dev");
@@ -231,7 +301,7 @@ async fn a_fenced_message_ends_its_session_even_if_nobody_told_it() {
     client.send(&publish(EVENTS, Some(1), "x")).await;
     client.expect_closed().await;
     assert_eq!(world.metric("unicity_mqtt_closes_total", "taken_over"), 1.0);
-    assert_eq!(world.metric("unicity_telemetry_fenced_total", ""), 1.0);
+    assert_eq!(world.metric("unicity_session_messages_fenced_total", ""), 1.0);
 }
 
 #[tokio::test(start_paused = true)]

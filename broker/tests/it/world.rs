@@ -34,8 +34,8 @@ use unicity_identity::{
 use unicity_listener::{ConnectionInfo, Service, UnauthenticatedPermit};
 use unicity_provisioning::registry::{Fault, IndividualDraft, Page, Pending, TermsDraft};
 use unicity_provisioning::{
-    Actor, Change, Command, Outcome, Precondition, Provisioning, RefusalRing, Registry, RegistryError, RegistryView,
-    Request, Settings, UnicityMode, decide,
+    Actor, Change, Command, FailureLimit, Outcome, Precondition, Provisioning, RefusalRing, Registry, RegistryError,
+    RegistryView, Request, Settings, UnicityMode, decide,
 };
 use zeroize::Zeroizing;
 
@@ -93,6 +93,7 @@ impl FakeRegistry {
             Change::DeleteKey(key) => drop(maps.keys.remove(&key)),
             Change::PutSubscriptions(client, list) => drop(maps.subscriptions.insert(client, list)),
             Change::DeleteSubscriptions(client) => drop(maps.subscriptions.remove(&client)),
+            other => panic!("no test here makes {other:?}"),
         }
     }
 }
@@ -335,6 +336,10 @@ impl World {
     }
 
     pub(crate) fn with(change: impl FnOnce(&mut BrokerSettings)) -> Self {
+        Self::with_failure_limit(FailureLimit::default(), change)
+    }
+
+    pub(crate) fn with_failure_limit(limit: FailureLimit, change: impl FnOnce(&mut BrokerSettings)) -> Self {
         let hub = LinkedHub {
             name: "default".parse().unwrap(),
             host: HUB.parse().unwrap(),
@@ -379,7 +384,8 @@ impl World {
         let mut broker_settings = BrokerSettings::default();
         change(&mut broker_settings);
         let broker = Broker::new(BrokerParts {
-            provisioning: Provisioning::new(registry.clone(), vault.clone(), settings, refusals.clone()),
+            provisioning: Provisioning::new(registry.clone(), vault.clone(), settings, refusals.clone())
+                .with_failure_limit(limit),
             log: log.clone(),
             sessions: sessions.clone(),
             devices: registry.clone(),

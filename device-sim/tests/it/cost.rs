@@ -66,7 +66,8 @@ impl MqttClient for Lean {
         let stream = TlsConnector::from(Arc::clone(&target.tls)).connect(name, socket).await.map_err(|_| closed())?;
         let mut client = Self { stream, read: BytesMut::new(), write: BytesMut::new(), packet_id: 0 };
         let mut connect = Connect::new(login.client_id);
-        connect.login = Some(rumqttc::Login { username: login.user_name, password: login.password });
+        connect.login =
+            Some(rumqttc::Login { username: login.user_name, password: login.password.unwrap_or_default() });
         client.put(&Packet::Connect(connect));
         match client.packet().await? {
             Packet::ConnAck(ack) if ack.code == ConnectReturnCode::Success => Ok(client),

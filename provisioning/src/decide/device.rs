@@ -1,7 +1,5 @@
 //! Hub devices are made, changed and deleted by hand.
 
-use std::collections::BTreeSet;
-
 use unicity_identity::error::{KeyOwner, Subject};
 use unicity_identity::{DeviceId, DeviceIdentity, DeviceStatus, Entropy, HubName, IndividualEnrollment, Timestamp};
 
@@ -65,7 +63,7 @@ pub(super) fn put_device(
     let after = held(individual.as_ref(), Some(&device));
     let warnings = transfer(view, settings, &owner, &before, &after, &mut changes)?;
     changes.push(Change::PutDevice(Box::new(device.clone())));
-    let keys: BTreeSet<_> = device.authentication.slots().map(|slot| slot.fingerprint).into();
+    let keys = device.authentication.keys();
     let event = LeafEvent::DevicePut {
         hub: device.hub.clone(),
         device_id: device.device_id.clone(),

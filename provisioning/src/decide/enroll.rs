@@ -1,15 +1,13 @@
 //! Enrollments and registrations are made, replaced and deleted by an operator.
 
-use std::collections::BTreeSet;
-
 use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms, ProvisioningStatus};
 use unicity_identity::error::{KeyOwner, Subject};
 use unicity_identity::{
-    EnrollmentGroup, EnrollmentGroupId, Entropy, IndividualEnrollment, KeyFingerprint, Refusal, RegistrationId,
-    Timestamp,
+    Attestation, EnrollmentGroup, EnrollmentGroupId, Entropy, IndividualEnrollment, KeyFingerprint, Refusal,
+    RegistrationId, Timestamp,
 };
 
-use super::keys::{attestation_keys, device_of, held, transfer};
+use super::keys::{device_of, held, transfer};
 use super::{Parts, check};
 use crate::leaf::LeafEvent;
 use crate::registry::{
@@ -81,7 +79,19 @@ pub(super) fn put_individual(
 }
 
 fn distinct(terms: &EnrollmentTerms) -> Vec<KeyFingerprint> {
-    BTreeSet::from(attestation_keys(&terms.attestation)).into_iter().collect()
+    terms.attestation.keys().into_iter().collect()
+}
+
+/// A group's authorities must be there, with the keys that the request saw.
+fn check_references(view: &dyn RegistryView, terms: &EnrollmentTerms) -> Result<(), RegistryError> {
+    let Attestation::CaReferences { primary, secondary } = &terms.attestation else { return Ok(()) };
+    for reference in [primary, secondary].into_iter().flatten() {
+        match view.authority(&reference.name)? {
+            Some(authority) if authority.key == reference.key => {}
+            _ => return Err(Refusal::NotFound(Subject::Authority(reference.name.clone())).into()),
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn delete_individual(
@@ -125,16 +135,11 @@ pub(super) fn put_group(
         created: stored.as_ref().map_or(now, |stored| stored.created),
         updated: now,
     };
-    let before = stored.as_ref().map(|stored| attestation_keys(&stored.terms.attestation));
+    check_references(view, &group.terms)?;
+    let before = stored.as_ref().map(|stored| stored.terms.attestation.keys()).unwrap_or_default();
     let mut changes = Vec::new();
-    let warnings = transfer(
-        view,
-        settings,
-        &KeyOwner::Group(id.clone()),
-        &before.into_iter().flatten().collect(),
-        &BTreeSet::from(attestation_keys(&group.terms.attestation)),
-        &mut changes,
-    )?;
+    let warnings =
+        transfer(view, settings, &KeyOwner::Group(id.clone()), &before, &group.terms.attestation.keys(), &mut changes)?;
     changes.push(Change::PutGroup(Box::new(group.clone())));
     let event = LeafEvent::GroupPut {
         group_id: id,

@@ -4,23 +4,18 @@
 use std::collections::BTreeSet;
 
 use unicity_identity::error::KeyOwner;
-use unicity_identity::{Attestation, DeviceIdentity, IndividualEnrollment, KeyFingerprint, Refusal, RegistrationId};
+use unicity_identity::{DeviceIdentity, IndividualEnrollment, KeyFingerprint, Refusal, RegistrationId};
 
 use crate::registry::{Change, Fault, RegistryError, RegistryView};
 use crate::service::{Settings, UnicityMode};
-
-pub(super) fn attestation_keys(attestation: &Attestation) -> [KeyFingerprint; 2] {
-    let Attestation::SymmetricKey { primary, secondary } = attestation;
-    [primary.fingerprint, secondary.fingerprint]
-}
 
 /// All keys by which a registration id can act: those of its enrollment and those of its hub device.
 pub(super) fn held(
     individual: Option<&IndividualEnrollment>,
     device: Option<&DeviceIdentity>,
 ) -> BTreeSet<KeyFingerprint> {
-    let enrollment = individual.map(|enrollment| attestation_keys(&enrollment.terms.attestation));
-    let device = device.map(|device| device.authentication.slots().map(|slot| slot.fingerprint));
+    let enrollment = individual.map(|enrollment| enrollment.terms.attestation.keys());
+    let device = device.map(|device| device.authentication.keys());
     enrollment.into_iter().flatten().chain(device.into_iter().flatten()).collect()
 }
 

@@ -1,6 +1,7 @@
 //! The registry's decisions: from state and request to changes, leaf and outcome. Pure, so that the writer can batch them,
 //! tests can tabulate them and a replay needs none of them.
 
+mod authority;
 mod device;
 mod enroll;
 mod keys;
@@ -51,6 +52,12 @@ pub fn decide(view: &dyn RegistryView, settings: &Settings, mut request: Request
         Command::DeleteDevice { hub, id, precondition } => {
             device::delete_device(view, settings, hub, id, &precondition)?
         }
+        Command::PutAuthority { authority, precondition } => {
+            authority::put(view, *authority, &precondition, now, entropy)?
+        }
+        Command::DeleteAuthority { name, precondition } => authority::delete(view, name, &precondition)?,
+        Command::PutRevocationList(list) => authority::put_revocation_list(*list),
+        Command::SetDenyRule { rule, denied } => authority::set_deny_rule(rule, denied),
         Command::SetSubscriptions { client, subscriptions } => {
             let change = match subscriptions {
                 Some(subscriptions) => Change::PutSubscriptions(client, subscriptions),

@@ -3,10 +3,10 @@
 use unicity_identity::device::{DeviceAuthentication, DeviceStatus};
 use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms, ProvisioningStatus};
 use unicity_identity::error::KeyOwner;
-use unicity_identity::registration::Substatus;
+use unicity_identity::registration::{AttestationKind, Substatus};
 use unicity_identity::{
-    DeviceId, DeviceIdentity, EnrollmentRef, Entropy, IndividualEnrollment, KeySlot, LinkedHub, Refusal, Registration,
-    Timestamp,
+    Attestation, ClientIdentity, DeviceId, DeviceIdentity, EnrollmentRef, Entropy, IndividualEnrollment, LinkedHub,
+    Refusal, Registration, Timestamp,
 };
 
 use super::{Parts, keys};
@@ -36,7 +36,39 @@ pub(super) fn register(
                 && registration.enrollment == command.attested.enrollment
                 && registration.enrollment_etag == command.attested.enrollment_etag =>
         {
-            again(&command, &terms, registration, device, now, entropy)
+            // What proves a TPM is its endorsement key; what its hub knows is the key that was sent to it.
+            let known = match &terms.attestation {
+                Attestation::Tpm { .. } => command.authentication.keys().is_subset(&device.authentication.keys()),
+                _ => device.authentication.keys().contains(&command.attested.key_fingerprint),
+            };
+            match &terms.attestation {
+                _ if known => again(&command, &terms, registration, device, now, entropy),
+                // The spelling that a group member's keys derive from is pinned by its first registration (design rule 16): keys
+                // of the same spelling hold the one that proved it then.
+                Attestation::SymmetricKey { .. }
+                    if matches!(command.attested.enrollment, EnrollmentRef::Group(_))
+                        && !command.authentication.keys().contains(&registration.key_fingerprint) =>
+                {
+                    Err(Refusal::WrongKey { subject: format!("registration {id}") }.into())
+                }
+                // The hub identity has other keys: an operator changed them, or a certificate or TPM proved a new one. What the
+                // enrollment says counts.
+                _ => {
+                    let device = Some(device.clone());
+                    assign(
+                        view,
+                        settings,
+                        &command,
+                        individual.as_ref(),
+                        &terms,
+                        wanted_device_id,
+                        earlier,
+                        device,
+                        now,
+                        entropy,
+                    )
+                }
+            }
         }
         _ => assign(
             view,
@@ -88,10 +120,6 @@ fn again(
     entropy: &mut Entropy,
 ) -> Result<Parts, RegistryError> {
     let attested = &command.attested;
-    // The spelling that a group member's keys derive from is pinned by its first registration (design rule 16).
-    if !device.authentication.slots().iter().any(|slot| slot.fingerprint == attested.key_fingerprint) {
-        return Err(Refusal::WrongKey { subject: format!("registration {}", attested.registration_id) }.into());
-    }
     let renewed = Registration {
         key_fingerprint: attested.key_fingerprint,
         generation: device.generation,
@@ -109,7 +137,8 @@ fn again(
         key_fingerprint: renewed.key_fingerprint,
         credentials_refreshed: false,
     };
-    Ok((vec![Change::PutRegistration(Box::new(renewed.clone()))], event, Outcome::Registered(Box::new(renewed))))
+    let outcome = Outcome::Registered { registration: Box::new(renewed.clone()), displaced: None };
+    Ok((vec![Change::PutRegistration(Box::new(renewed))], event, outcome))
 }
 
 #[expect(clippy::too_many_arguments, reason = "each is a different part of the state that the decision rests on")]
@@ -153,12 +182,15 @@ fn assign(
             UnicityMode::Compat => warnings.push(refusal.to_string()),
         }
     }
-    let [primary, secondary] = command.slots.clone();
-    let device = new_device(hub, device_id, there, [primary, secondary], id, terms, now, entropy);
+    let device = new_device(hub, device_id, there, command.authentication.clone(), id, terms, now, entropy);
     let owner = KeyOwner::Registration(id.clone());
     let before = keys::held(individual, own_device.as_ref());
     let after = keys::held(individual, Some(&device));
     warnings.extend(keys::transfer(view, settings, &owner, &before, &after, &mut changes)?);
+    let displaced = own_device
+        .as_ref()
+        .filter(|own| own.authentication.keys() != device.authentication.keys() || own.hub != device.hub)
+        .map(|own| ClientIdentity { hub: own.hub.clone(), device_id: own.device_id.clone(), module_id: None });
     if let Some(left) = own_device.filter(|own| (&own.hub, &own.device_id) != (&device.hub, &device.device_id)) {
         // U1: one live assignment. The identity at a hub that is linked no longer ends with it.
         changes.push(Change::DeleteDevice(left.hub, left.device_id));
@@ -167,6 +199,7 @@ fn assign(
         registration_id: id.clone(),
         enrollment: attested.enrollment.clone(),
         enrollment_etag: attested.enrollment_etag,
+        kind: kind_of(&terms.attestation),
         hub: device.hub.clone(),
         device_id: device.device_id.clone(),
         generation: device.generation,
@@ -200,9 +233,31 @@ fn assign(
         candidates: candidates.iter().map(|hub| Candidate { hub: hub.name.clone(), weight: hub.weight }).collect(),
         warnings,
     };
+    if let (Some(key), Some(individual)) = (&command.storage_root_key, individual) {
+        changes.extend(with_storage_root_key(individual, key));
+    }
     changes.push(Change::PutDevice(Box::new(device)));
     changes.push(Change::PutRegistration(Box::new(registration.clone())));
-    Ok((changes, event, Outcome::Registered(Box::new(registration))))
+    Ok((changes, event, Outcome::Registered { registration: Box::new(registration), displaced }))
+}
+
+fn kind_of(attestation: &Attestation) -> AttestationKind {
+    match attestation {
+        Attestation::SymmetricKey { .. } => AttestationKind::SymmetricKey,
+        Attestation::Tpm { .. } => AttestationKind::Tpm,
+        _ => AttestationKind::X509,
+    }
+}
+
+/// A TPM's enrollment learns the storage root key with the first registration (`service-rest.md` 3.2). Its version stays: the
+/// operator's view of it has not changed.
+fn with_storage_root_key(individual: &IndividualEnrollment, key: &[u8]) -> Option<Change> {
+    let mut learned = individual.clone();
+    match &mut learned.terms.attestation {
+        Attestation::Tpm { storage_root_key: slot @ None, .. } => *slot = Some(key.to_vec()),
+        _ => return None,
+    }
+    Some(Change::PutIndividual(Box::new(learned)))
 }
 
 /// The hubs that may take a device of these terms, in the order of the configuration.
@@ -248,7 +303,7 @@ fn new_device(
     hub: &LinkedHub,
     device_id: DeviceId,
     there: Option<DeviceIdentity>,
-    [primary, secondary]: [KeySlot; 2],
+    authentication: DeviceAuthentication,
     id: &unicity_identity::RegistrationId,
     terms: &EnrollmentTerms,
     now: Timestamp,
@@ -264,7 +319,7 @@ fn new_device(
         status: there.as_ref().map_or(DeviceStatus::Enabled, |device| device.status),
         status_reason: there.as_ref().and_then(|device| device.status_reason.clone()),
         status_updated: there.as_ref().and_then(|device| device.status_updated),
-        authentication: DeviceAuthentication::Sas { primary, secondary },
+        authentication,
         registration: Some(id.clone()),
         iot_edge: terms.iot_edge,
         created: there.as_ref().map_or(now, |device| device.created),

@@ -13,7 +13,7 @@ use unicity_identity::{
 };
 
 use super::*;
-use crate::attest::Attested;
+use crate::attest::{Attested, Proof};
 use crate::registry::{Actor, DeviceDraft, Fault, GroupDraft, IndividualDraft, RegisterCommand, TermsDraft};
 use crate::service::UnicityMode;
 
@@ -119,7 +119,7 @@ impl World {
             Change::DeleteDevice(hub, id) => drop(self.devices.remove(&(hub, id))),
             Change::PutKey(key, owner) => drop(self.keys.insert(key, owner)),
             Change::DeleteKey(key) => drop(self.keys.remove(&key)),
-            Change::PutSubscriptions(..) | Change::DeleteSubscriptions(_) => {}
+            _ => {}
         }
     }
 
@@ -158,7 +158,7 @@ impl World {
     /// Registers as the individual enrollment of this id would be attested now.
     fn register(&mut self, settings: &Settings, name: &str) -> Result<Registration, RegistryError> {
         let enrollment = self.individuals[&id(name)].clone();
-        let Attestation::SymmetricKey { primary, secondary } = enrollment.terms.attestation;
+        let Attestation::SymmetricKey { primary, secondary } = enrollment.terms.attestation else { panic!() };
         self.register_as(settings, name, EnrollmentRef::Individual(id(name)), enrollment.etag, [primary, secondary])
     }
 
@@ -182,18 +182,24 @@ impl World {
         etag: unicity_identity::ETag,
         slots: [KeySlot; 2],
     ) -> Result<Registration, RegistryError> {
+        let [primary, secondary] = slots;
         let attested = Attested {
             registration_id: id(name),
             enrollment,
             enrollment_etag: etag,
-            key_fingerprint: slots[0].fingerprint,
-            derived_from: None,
+            key_fingerprint: primary.fingerprint,
+            proof: Proof::EnrolledKeys,
             enabled: true,
-            token_expiry_seconds: 0,
+            token_expiry_seconds: None,
         };
-        let command = Command::Register(Box::new(RegisterCommand { attested, slots, device_payload: None }));
+        let command = Command::Register(Box::new(RegisterCommand {
+            attested,
+            authentication: DeviceAuthentication::Sas { primary, secondary },
+            storage_root_key: None,
+            device_payload: None,
+        }));
         match self.run(settings, command)?.outcome {
-            Outcome::Registered(registration) => Ok(*registration),
+            Outcome::Registered { registration, .. } => Ok(*registration),
             other => panic!("{other:?}"),
         }
     }
@@ -237,12 +243,12 @@ impl World {
             assert_eq!(*holder, owner, "U2: key {key} acts for two");
         };
         for enrollment in self.individuals.values() {
-            for key in keys::attestation_keys(&enrollment.terms.attestation) {
+            for key in enrollment.terms.attestation.keys() {
                 claim(key, KeyOwner::Registration(enrollment.registration_id.clone()));
             }
         }
         for group in self.groups.values() {
-            for key in keys::attestation_keys(&group.terms.attestation) {
+            for key in group.terms.attestation.keys() {
                 claim(key, KeyOwner::Group(group.group_id.clone()));
             }
         }
@@ -251,8 +257,8 @@ impl World {
                 Some(id) => KeyOwner::Registration(id.clone()),
                 None => KeyOwner::Device(device.hub.clone(), device.device_id.clone()),
             };
-            for slot in device.authentication.slots() {
-                claim(slot.fingerprint, owner.clone());
+            for key in device.authentication.keys() {
+                claim(key, owner.clone());
             }
         }
         assert_eq!(used, self.keys, "the index holds exactly the keys in use");
@@ -369,7 +375,7 @@ fn an_enrollment_that_changed_since_the_proof_asks_for_a_new_proof() {
     // New keys reach the hub identity with the next registration, which stays where it was.
     let registered = world.register(&settings, "dev-1").unwrap();
     let device = &world.devices[&(registered.hub, registered.device_id)];
-    assert_eq!(device.authentication.slots().map(|slot| slot.fingerprint.0[0]), [3, 4]);
+    assert_eq!(device.authentication.keys().iter().map(|key| key.0[0]).collect::<Vec<_>>(), [3, 4]);
     world.check();
 }
 
@@ -390,6 +396,55 @@ fn an_individual_enrollment_takes_over_from_a_group_and_blocks_when_disabled() {
     let disabled = EnrollmentTerms { status: ProvisioningStatus::Disabled, ..terms(3, 4) };
     world.put(&settings, "dev-1", None, disabled, Precondition::Any).unwrap();
     assert!(matches!(refusal(world.register(&settings, "dev-1")), Refusal::EnrollmentDisabled { .. }));
+}
+
+/// The client whose live session has to end, if any.
+fn displaced(decision: &Decision) -> bool {
+    matches!(&decision.outcome, Outcome::Registered { displaced: Some(_), .. })
+}
+
+fn registers(world: &mut World, settings: &Settings, name: &str) -> Decision {
+    let enrollment = world.individuals[&id(name)].clone();
+    let Attestation::SymmetricKey { primary, secondary } = enrollment.terms.attestation else { panic!() };
+    let attested = Attested {
+        registration_id: id(name),
+        enrollment: EnrollmentRef::Individual(id(name)),
+        enrollment_etag: enrollment.etag,
+        key_fingerprint: primary.fingerprint,
+        proof: Proof::EnrolledKeys,
+        enabled: true,
+        token_expiry_seconds: None,
+    };
+    let command = RegisterCommand {
+        attested,
+        authentication: DeviceAuthentication::Sas { primary, secondary },
+        storage_root_key: None,
+        device_payload: None,
+    };
+    world.run(settings, Command::Register(Box::new(command))).unwrap()
+}
+
+#[test]
+fn new_keys_end_the_session_under_the_old_ones_and_the_same_keys_do_not() {
+    let settings = settings(&["a"], STRICT);
+    let mut world = World::default();
+    world.enroll(&settings, "dev-1", terms(1, 2)).unwrap();
+    assert!(!displaced(&registers(&mut world, &settings, "dev-1")), "there was no identity before");
+    assert!(!displaced(&registers(&mut world, &settings, "dev-1")));
+    world.put(&settings, "dev-1", None, terms(3, 4), Precondition::Any).unwrap();
+    assert!(displaced(&registers(&mut world, &settings, "dev-1")), "U2: key 1 is free for another identity now");
+    world.check();
+}
+
+#[test]
+fn what_an_operator_did_to_the_hub_identitys_keys_is_undone_by_the_next_registration() {
+    let settings = settings(&["a"], STRICT);
+    let mut world = World::default();
+    world.enroll(&settings, "dev-1", terms(1, 2)).unwrap();
+    world.register(&settings, "dev-1").unwrap();
+    world.put_device(&settings, "a", "dev-1", [8, 9], Precondition::Any).unwrap();
+    assert!(displaced(&registers(&mut world, &settings, "dev-1")));
+    world.check();
 }
 
 #[test]

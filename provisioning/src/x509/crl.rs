@@ -13,8 +13,8 @@ use super::name;
 use super::signature::{self, SignatureAlgorithm, Standing};
 use super::summary::{CertificateSummary, upper_hex};
 
-/// Longest list read, in bytes: about 400,000 entries.
-pub const CRL_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Longest list read, in bytes: about 20,000 entries; one journal record must hold it.
+pub const CRL_BYTES_MAX: usize = 768 * 1024;
 
 /// Why bytes are no revocation list that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -179,6 +179,12 @@ impl UnverifiedCrl {
             revoked,
         };
         Ok(Self { der, crl })
+    }
+
+    /// The list in DER.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.der
     }
 
     /// Its issuer, as text: whose authority to look for.

@@ -208,7 +208,7 @@ impl ChainProblem {
                 "compare the key fingerprints of the authority enrolled and the one that issued; enrol the one in use".into()
             }
             Self::NameConstraints { .. } => "issue the certificate for names that its authority may name".into(),
-            Self::AnchorUnverified { name } => format!("verify it: `unicity ca verify {name}`"),
+            Self::AnchorUnverified { name } => format!("verify it: `unicity ca verify {name} PROOF.pem`; `unicity ca code {name}` says how to make the proof"),
             Self::Other(_) => "look at the chain with `unicity cert lint FILE`".into(),
         }
     }

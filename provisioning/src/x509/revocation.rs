@@ -112,7 +112,7 @@ impl RevocationRefusal {
                 "add the authority's current list: `unicity crl add FILE`, or let `[x509] stale_crl = \"warn\"`"
             }
             Self::Denied { .. } => {
-                "if this is no mistake, nothing; a denied key stays denied for ever, so make a new one"
+                "if this is no mistake, nothing; make a new key for the device, or lift it with `unicity allow`"
             }
         }
     }

@@ -14,6 +14,12 @@ impl Thumbprint {
         Self(digest::digest(algorithm, der).as_ref().into())
     }
 
+    /// The hash itself: 20 bytes of SHA-1 or 32 of SHA-256.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Whether `text` is this thumbprint, in any case and with the `:` or blanks that tools put between digits.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {

@@ -299,6 +299,9 @@ impl Snapshot {
                 open(Table::Devices)?,
                 open(Table::Keys)?,
                 open(Table::Subscriptions)?,
+                open(Table::Authorities)?,
+                open(Table::RevocationLists)?,
+                open(Table::Denied)?,
             ],
             meta: transaction.open_table(META)?,
         })

@@ -74,6 +74,11 @@ impl Layer {
         }
     }
 
+    /// Whether a record of one of these tables is in here.
+    pub(super) fn touches(&self, tables: &[Table]) -> bool {
+        self.entries.iter().any(|entry| tables.contains(&entry.table))
+    }
+
     fn store(&mut self, key: &[u8], value: &[u8]) -> (u32, u32) {
         let length = key.len() + value.len();
         self.bytes += length;

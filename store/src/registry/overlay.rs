@@ -5,6 +5,7 @@
 //! its view of redb after that, never misses a record.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
@@ -23,6 +24,8 @@ pub(super) struct Layers {
 #[derive(Default)]
 pub(super) struct Overlay {
     pub(super) layers: RwLock<Layers>,
+    /// Rises when a record that decides about trust in certificates was merged.
+    trust: AtomicU64,
 }
 
 impl Overlay {
@@ -44,12 +47,21 @@ impl Overlay {
         let mut layers = self.layers.write();
         let before = layers.active.size();
         layers.active.merge(synced);
+        if synced.touches(&Table::TRUST) {
+            // With the lock held: who reads the new number finds the new records.
+            self.trust.fetch_add(1, Ordering::Release);
+        }
         (before, layers.active.size())
     }
 
     /// Puts the tail of the journal in, at a start.
     pub(super) fn begin(&self, tail: Layer) {
         self.layers.write().active = tail;
+    }
+
+    /// Rises whenever a group, an authority, a revocation list or a deny rule has changed.
+    pub(super) fn trust_version(&self) -> u64 {
+        self.trust.load(Ordering::Acquire)
     }
 
     /// The journal offset up to which changes were merged.

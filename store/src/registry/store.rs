@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use unicity_hub::DeviceDirectory;
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
-    ClientIdentity, DeviceId, DeviceIdentity, EnrollmentGroup, EnrollmentGroupId, HubName, IndividualEnrollment,
-    KeyFingerprint, Registration, RegistrationId, Subscription,
+    Authority, AuthorityName, ClientIdentity, DenyRule, DeviceId, DeviceIdentity, EnrollmentGroup, EnrollmentGroupId,
+    HubName, IndividualEnrollment, KeyFingerprint, Registration, RegistrationId, RevocationList, Subscription,
 };
 use unicity_provisioning::{Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request};
 
@@ -230,6 +230,26 @@ impl RegistryView for RegistryStore {
 
     fn subscriptions(&self, client: &ClientIdentity) -> Result<Option<Vec<Subscription>>, Fault> {
         self.core.view().subscriptions(client)
+    }
+
+    fn authority(&self, name: &AuthorityName) -> Result<Option<Authority>, Fault> {
+        self.core.view().authority(name)
+    }
+
+    fn authorities(&self) -> Result<Vec<Authority>, Fault> {
+        self.core.view().authorities()
+    }
+
+    fn revocation_lists(&self) -> Result<Vec<RevocationList>, Fault> {
+        self.core.view().revocation_lists()
+    }
+
+    fn deny_rules(&self) -> Result<Vec<DenyRule>, Fault> {
+        self.core.view().deny_rules()
+    }
+
+    fn trust_version(&self) -> Option<u64> {
+        self.core.view().trust_version()
     }
 }
 

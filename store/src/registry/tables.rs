@@ -4,7 +4,7 @@
 use redb::TableDefinition;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use unicity_identity::{ClientIdentity, DeviceId, HubName};
+use unicity_identity::{ClientIdentity, DenyRule, DeviceId, HubName};
 use unicity_provisioning::{Change, Fault};
 
 use super::record;
@@ -25,12 +25,26 @@ pub(super) enum Table {
     Devices = 3,
     Keys = 4,
     Subscriptions = 5,
+    Authorities = 6,
+    RevocationLists = 7,
+    Denied = 8,
 }
 
 impl Table {
-    pub(super) const COUNT: usize = 6;
-    pub(super) const ALL: [Self; Self::COUNT] =
-        [Self::Individuals, Self::Groups, Self::Registrations, Self::Devices, Self::Keys, Self::Subscriptions];
+    pub(super) const COUNT: usize = 9;
+    pub(super) const ALL: [Self; Self::COUNT] = [
+        Self::Individuals,
+        Self::Groups,
+        Self::Registrations,
+        Self::Devices,
+        Self::Keys,
+        Self::Subscriptions,
+        Self::Authorities,
+        Self::RevocationLists,
+        Self::Denied,
+    ];
+    /// What decides whom the service trusts to vouch for certificates.
+    pub(super) const TRUST: [Self; 4] = [Self::Groups, Self::Authorities, Self::RevocationLists, Self::Denied];
 
     pub(super) fn from_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
@@ -44,6 +58,9 @@ impl Table {
             Self::Devices => "devices",
             Self::Keys => "keys",
             Self::Subscriptions => "subscriptions",
+            Self::Authorities => "authorities",
+            Self::RevocationLists => "revocation_lists",
+            Self::Denied => "denied",
         }
     }
 
@@ -80,11 +97,31 @@ pub(super) fn write_change(change: &Change, out: &mut Vec<u8>) {
             record::put(Table::Subscriptions, &[&client_key(client)], out, |out| encode(subscriptions, out));
         }
         Change::DeleteSubscriptions(client) => record::delete(Table::Subscriptions, &[&client_key(client)], out),
+        Change::PutAuthority(authority) => {
+            record::put(Table::Authorities, &[authority.name.as_str().as_bytes()], out, |out| encode(authority, out));
+        }
+        Change::DeleteAuthority(name) => record::delete(Table::Authorities, &[name.as_str().as_bytes()], out),
+        Change::PutRevocationList(list) => {
+            record::put(Table::RevocationLists, &[&list.issuer_key.0], out, |out| encode(list, out));
+        }
+        Change::PutDenyRule(rule) => record::put(Table::Denied, &[&deny_key(rule)], out, |out| encode(rule, out)),
+        Change::DeleteDenyRule(rule) => record::delete(Table::Denied, &[&deny_key(rule)], out),
     }
 }
 
 fn device_parts<'a>(hub: &'a HubName, id: &'a DeviceId) -> [&'a [u8]; 3] {
     [hub.as_str().as_bytes(), b"\0", id.as_str().as_bytes()]
+}
+
+/// `k` and the key's fingerprint, or `s` and a hash of issuer and serial: a name may be longer than a key.
+fn deny_key(rule: &DenyRule) -> Vec<u8> {
+    match rule {
+        DenyRule::Key(key) => [b"k".as_slice(), &key.0].concat(),
+        DenyRule::Serial { issuer, serial } => {
+            let name = [issuer.as_bytes(), b"\0", serial.as_bytes()].concat();
+            [b"s".as_slice(), ring::digest::digest(&ring::digest::SHA256, &name).as_ref()].concat()
+        }
+    }
 }
 
 /// `hub \0 device`: neither may hold a zero byte, and the devices of a hub are neighbours.

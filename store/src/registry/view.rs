@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
-    ClientIdentity, DeviceId, DeviceIdentity, EnrollmentGroup, EnrollmentGroupId, HubName, IndividualEnrollment,
-    KeyFingerprint, Registration, RegistrationId, Subscription,
+    Authority, AuthorityName, ClientIdentity, DenyRule, DeviceId, DeviceIdentity, EnrollmentGroup, EnrollmentGroupId,
+    HubName, IndividualEnrollment, KeyFingerprint, Registration, RegistrationId, RevocationList, Subscription,
 };
 use unicity_provisioning::{Fault, RegistryView};
 
@@ -105,5 +105,26 @@ impl RegistryView for View<'_> {
 
     fn subscriptions(&self, client: &ClientIdentity) -> Result<Option<Vec<Subscription>>, Fault> {
         self.get(Table::Subscriptions, &client_key(client))
+    }
+
+    fn authority(&self, name: &AuthorityName) -> Result<Option<Authority>, Fault> {
+        self.get(Table::Authorities, name.as_str().as_bytes())
+    }
+
+    fn authorities(&self) -> Result<Vec<Authority>, Fault> {
+        listing::all(self, Table::Authorities)
+    }
+
+    fn revocation_lists(&self) -> Result<Vec<RevocationList>, Fault> {
+        listing::all(self, Table::RevocationLists)
+    }
+
+    fn deny_rules(&self) -> Result<Vec<DenyRule>, Fault> {
+        listing::all(self, Table::Denied)
+    }
+
+    fn trust_version(&self) -> Option<u64> {
+        // What the writer has decided has no number yet.
+        self.writer.is_none().then(|| self.overlay.trust_version())
     }
 }

@@ -65,16 +65,22 @@ impl TelemetryStore {
         let mut writers = Vec::new();
         for (name, count) in hubs {
             let hub_dir = dir.join(name.as_str());
-            hub_file::settle(&*vfs, &hub_dir, name, *count)?;
+            let is_known = hub_file::check(&*vfs, &hub_dir, name, *count)?;
             let records = Arc::new(Wakers::default());
             let mut partitions = Vec::new();
             for number in 0..*count {
                 let config = LogConfig { segment_bytes_max: options.segment_bytes, ..LogConfig::default() };
                 let partition_dir = hub_dir.join(number.to_string());
+                if is_known {
+                    hub_file::check_partition(&*vfs, &partition_dir)?;
+                }
                 let log = SegmentLog::open(Arc::clone(&vfs), &partition_dir, LogKind::Telemetry, config)?;
                 let (writer, partition) = start(log, options, keep, &records, &format!("{name}-{number}"))?;
                 writers.push(writer);
                 partitions.push(partition);
+            }
+            if !is_known {
+                hub_file::store(&*vfs, &hub_dir, *count)?;
             }
             opened.insert(name.clone(), Arc::new(Hub { partitions, records }));
         }

@@ -11,6 +11,7 @@ use std::thread::Thread;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use ring::digest;
+use unicity_identity::device::DeviceAuthentication;
 use unicity_identity::enrollment::{EnrollmentTerms, ProvisioningStatus};
 use unicity_identity::{
     Attestation, DeviceId, EnrollmentGroup, EnrollmentRef, Entropy, HubDirectory, HubName, KeyFingerprint, KeySlot,
@@ -18,7 +19,8 @@ use unicity_identity::{
 };
 use unicity_provisioning::registry::{GroupDraft, IndividualDraft, RegisterCommand, TermsDraft};
 use unicity_provisioning::{
-    Actor, Attested, Command, Outcome, Pending, Precondition, Registry, RegistryError, Request, Settings, UnicityMode,
+    Actor, Attested, Command, Outcome, Pending, Precondition, Proof, Registry, RegistryError, Request, Settings,
+    UnicityMode,
 };
 
 pub const HUB: &str = "default";
@@ -122,11 +124,14 @@ pub fn register_with(group: &EnrollmentGroup, n: u64, slots: [KeySlot; 2]) -> Re
         enrollment: EnrollmentRef::Group(group.group_id.clone()),
         enrollment_etag: group.etag,
         key_fingerprint: slots[0].fingerprint,
-        derived_from: None,
+        proof: Proof::EnrolledKeys,
         enabled: true,
-        token_expiry_seconds: u64::MAX,
+        token_expiry_seconds: None,
     };
-    request(Command::Register(Box::new(RegisterCommand { attested, slots, device_payload: None })), n)
+    let [primary, secondary] = slots;
+    let authentication = DeviceAuthentication::Sas { primary, secondary };
+    let command = RegisterCommand { attested, authentication, storage_root_key: None, device_payload: None };
+    request(Command::Register(Box::new(command)), n)
 }
 
 /// Takes a registration and its device away again.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
-use super::{Global, output};
+use super::{Global, output, refusal};
 use crate::client::{Audience, Client};
 use crate::datadir::DataDir;
 use crate::error::{CommandError, Context as _, Outcome};
@@ -19,6 +19,9 @@ pub(crate) struct DoctorArgs {
     /// The configuration file that the server is started with.
     #[arg(long, value_name = "FILE")]
     config: Option<std::path::PathBuf>,
+    /// List the newest refusals with cause and remedy instead, handshakes that failed included.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "20", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    last_failures: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +49,9 @@ impl Check {
 }
 
 pub(crate) async fn run(global: &Global, args: &DoctorArgs) -> Outcome {
+    if let Some(limit) = args.last_failures {
+        return refusal::newest(global, limit).await;
+    }
     let data = DataDir::new(&global.data);
     let mut checks = vec![directory(&data)];
     if data.is_initialized() {

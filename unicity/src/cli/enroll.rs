@@ -4,9 +4,10 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::{Map, Value, json};
 use unicity_identity::sas::percent_encode;
-use unicity_identity::{EnrollmentGroupId, RegistrationId, SharedAccessKey};
+use unicity_identity::{EnrollmentGroupId, RegistrationId};
 
-use super::{Global, output};
+use super::attestation::{DeviceProof, GroupProof};
+use super::{Global, attestation, output};
 use crate::client::{Audience, Client};
 use crate::error::{CommandError, Context as _, Outcome};
 
@@ -14,9 +15,9 @@ const API: &str = "api-version=2021-10-01";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EnrollCommand {
-    /// Enrol one device.
+    /// Enrol one device, by its certificate, its TPM or its key.
     Add(AddArgs),
-    /// Enrol all devices that share a group key.
+    /// Enrol all devices whose certificates one authority issues, or that share a group key.
     AddGroup(AddGroupArgs),
     /// List enrollments and groups.
     List(ListArgs),
@@ -32,15 +33,6 @@ pub(crate) enum EnrollCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct TermsArgs {
-    /// The key, base64 of 16 to 64 bytes.
-    #[arg(long, value_name = "B64", conflicts_with = "generate_key")]
-    symmetric_key: Option<String>,
-    /// A second key, for rotation; the first one if not given.
-    #[arg(long, value_name = "B64", requires = "symmetric_key")]
-    secondary_key: Option<String>,
-    /// Let the server make two keys.
-    #[arg(long)]
-    generate_key: bool,
     /// A hub, by its host, that devices may be sent to; repeatable. One: that hub. None: all linked hubs.
     #[arg(long = "hub", value_name = "HOST")]
     hubs: Vec<String>,
@@ -67,6 +59,8 @@ pub(crate) struct AddArgs {
     #[arg(long, value_name = "ID")]
     device_id: Option<String>,
     #[command(flatten)]
+    proof: DeviceProof,
+    #[command(flatten)]
     terms: TermsArgs,
 }
 
@@ -75,6 +69,8 @@ pub(crate) struct AddGroupArgs {
     /// The group's id.
     #[arg(long, value_name = "ID")]
     group_id: String,
+    #[command(flatten)]
+    proof: GroupProof,
     #[command(flatten)]
     terms: TermsArgs,
 }
@@ -145,7 +141,7 @@ pub(crate) async fn run(global: &Global, command: EnrollCommand) -> Outcome {
     match command {
         EnrollCommand::Add(args) => {
             let id: RegistrationId = args.registration_id.parse().context("--registration-id")?;
-            let mut body = terms(&args.terms)?;
+            let mut body = terms(args.proof.body()?, &args.terms)?;
             body.insert("registrationId".into(), json!(id));
             if let Some(device_id) = &args.device_id {
                 let device_id: unicity_identity::DeviceId = device_id.parse().context("--device-id")?;
@@ -155,7 +151,7 @@ pub(crate) async fn run(global: &Global, command: EnrollCommand) -> Outcome {
         }
         EnrollCommand::AddGroup(args) => {
             let id: EnrollmentGroupId = args.group_id.parse().context("--group-id")?;
-            let mut body = terms(&args.terms)?;
+            let mut body = terms(args.proof.body()?, &args.terms)?;
             body.insert("enrollmentGroupId".into(), json!(id));
             put(global, &Which::Group(id), body, args.terms.replace).await
         }
@@ -171,23 +167,9 @@ fn parse_json(option: &str, text: &str) -> Outcome<Value> {
     serde_json::from_str(text).map_err(|error| CommandError::usage(format!("{option} is no JSON: {error}")))
 }
 
-fn terms(args: &TermsArgs) -> Outcome<Map<String, Value>> {
-    let keys = match (&args.symmetric_key, args.generate_key) {
-        (Some(primary), _) => {
-            let secondary = args.secondary_key.as_ref().unwrap_or(primary);
-            for (option, key) in [("--symmetric-key", primary), ("--secondary-key", secondary)] {
-                SharedAccessKey::from_base64(key).context(option)?;
-            }
-            json!({"type": "symmetricKey", "symmetricKey": {"primaryKey": primary, "secondaryKey": secondary}})
-        }
-        (None, true) => json!({"type": "symmetricKey"}),
-        (None, false) => {
-            return Err(CommandError::usage("how do its devices prove themselves?")
-                .hint("give --symmetric-key B64, or --generate-key to let the server make the keys"));
-        }
-    };
+fn terms(attestation: Value, args: &TermsArgs) -> Outcome<Map<String, Value>> {
     let mut body = Map::new();
-    body.insert("attestation".into(), keys);
+    body.insert("attestation".into(), attestation);
     if !args.hubs.is_empty() {
         body.insert("iotHubs".into(), json!(args.hubs));
         let policy = if args.hubs.len() == 1 { "static" } else { "hashed" };
@@ -212,7 +194,12 @@ async fn put(global: &Global, which: &Which, body: Map<String, Value>, replace: 
     let body = Value::Object(body);
     let stored = match client.call(Method::PUT, &path, headers, Some(&body)).await {
         // `--replace` means "as it is now", whether or not there is one.
-        Err(_) if replace => client.call(Method::PUT, &path, &[], Some(&body)).await?.body,
+        Err(error) if replace && error.http_status == Some(404) => {
+            client.call(Method::PUT, &path, &[], Some(&body)).await?.body
+        }
+        Err(error) if !replace && error.http_status == Some(409) => {
+            return Err(error.hint("if it is this enrollment that is there already, --replace replaces it"));
+        }
         other => other?.body,
     };
     let stored = with_keys(&client, which, stored).await?;
@@ -220,11 +207,7 @@ async fn put(global: &Global, which: &Which, body: Map<String, Value>, replace: 
         return output::json(&stored);
     }
     eprintln!("enrolled {}", which.label());
-    let key = |name: &str| output::cell(&stored, &format!("attestation.symmetricKey.{name}"));
-    output::table(
-        &["id", "status", "primary key", "secondary key"],
-        &[vec![id_of(&stored), output::cell(&stored, "provisioningStatus"), key("primaryKey"), key("secondaryKey")]],
-    )
+    attestation::show(id_of(&stored), &stored)
 }
 
 fn id_of(record: &Value) -> String {

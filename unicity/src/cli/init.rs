@@ -59,5 +59,6 @@ pub(crate) fn run(global: &Global, args: &InitArgs) -> Outcome {
     output::line(&format!("host names  {}", names.certificate.join(", ")))?;
     output::line(&format!("device CA   {}", data.pki("ca.pem").display()))?;
     eprintln!("\nnext: unicity serve --data {shown}");
+    eprintln!("a test device's certificate: unicity dev-cert --registration-id my-device --out my-device");
     Ok(())
 }

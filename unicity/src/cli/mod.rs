@@ -2,10 +2,17 @@
 //!
 //! Data goes to stdout, talk and errors to stderr. Exit codes: 0 done, 1 refused or failed, 2 usage.
 
+mod attestation;
+mod authority;
 mod backup;
+mod cert;
+mod crl;
+mod deny;
+mod dev_cert;
 mod device;
 mod doctor;
 mod enroll;
+mod files;
 mod init;
 mod keys;
 pub(crate) mod output;
@@ -42,7 +49,7 @@ pub(crate) struct Global {
     pub(crate) connection_string: Option<String>,
     /// The root certificate of that server; pki/ca.pem of the data directory if not given.
     #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) ca: Option<PathBuf>,
+    pub(crate) server_ca: Option<PathBuf>,
     /// One JSON object a line, for programs.
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -50,7 +57,11 @@ pub(crate) struct Global {
 
 impl Global {
     pub(crate) fn target(&self) -> Target {
-        Target { data: self.data.clone(), connection_string: self.connection_string.clone(), ca: self.ca.clone() }
+        Target {
+            data: self.data.clone(),
+            connection_string: self.connection_string.clone(),
+            ca: self.server_ca.clone(),
+        }
     }
 }
 
@@ -65,6 +76,23 @@ enum Command {
     /// Enrollments: devices and groups of devices that may register.
     #[command(subcommand)]
     Enroll(enroll::EnrollCommand),
+    /// Certificate authorities that issue devices' certificates.
+    #[command(subcommand)]
+    Ca(authority::CaCommand),
+    /// Revocation lists of authorities.
+    #[command(subcommand)]
+    Crl(crl::CrlCommand),
+    /// Refuse a key or a certificate from now on, whatever the way in.
+    Deny(deny::RuleArgs),
+    /// Lift what `deny` said.
+    Allow(deny::RuleArgs),
+    /// List what is denied.
+    Denied,
+    /// Look into certificates, and at what a device's certificate needs.
+    #[command(subcommand)]
+    Cert(cert::CertCommand),
+    /// Make a device's certificate under a test factory of its own: root, intermediates, device.
+    DevCert(dev_cert::DevCertArgs),
     /// Registrations: which device was assigned where.
     #[command(subcommand)]
     Registration(registration::RegistrationCommand),
@@ -112,6 +140,13 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Serve(args) => runtime(true)?.block_on(server::run(&global, &args)),
         Command::Demo(args) => runtime(true)?.block_on(demo::run(&global, &args)),
         Command::Enroll(command) => runtime(false)?.block_on(enroll::run(&global, command)),
+        Command::Ca(command) => runtime(false)?.block_on(authority::run(&global, command)),
+        Command::Crl(command) => runtime(false)?.block_on(crl::run(&global, command)),
+        Command::Deny(args) => runtime(false)?.block_on(deny::deny(&global, &args)),
+        Command::Allow(args) => runtime(false)?.block_on(deny::allow(&global, &args)),
+        Command::Denied => runtime(false)?.block_on(deny::list(&global)),
+        Command::Cert(command) => runtime(false)?.block_on(cert::run(&global, &command)),
+        Command::DevCert(args) => dev_cert::run(&global, &args),
         Command::Registration(command) => runtime(false)?.block_on(registration::run(&global, command)),
         Command::Device(command) => runtime(false)?.block_on(device::run(&global, command)),
         Command::Tail(args) => runtime(false)?.block_on(tail::run(&global, &args)),

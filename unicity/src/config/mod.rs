@@ -12,6 +12,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use unicity_identity::{HubHost, HubName};
 use unicity_provisioning::UnicityMode;
+use unicity_provisioning::x509::StalePolicy;
 
 use crate::error::{CommandError, Outcome};
 
@@ -29,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     pub(crate) hubs: Vec<HubConfig>,
     pub(crate) mode: UnicityMode,
+    pub(crate) stale_crl: StalePolicy,
     pub(crate) limits: raw::Limits,
     pub(crate) registry: raw::Registry,
     pub(crate) telemetry: raw::Telemetry,
@@ -187,6 +189,10 @@ impl Checker<'_> {
             mode: match raw.unicity.mode {
                 raw::Mode::Strict => UnicityMode::Strict,
                 raw::Mode::Compat => UnicityMode::Compat,
+            },
+            stale_crl: match raw.x509.stale_crl {
+                raw::StaleCrl::Warn => StalePolicy::Warn,
+                raw::StaleCrl::Refuse => StalePolicy::Refuse,
             },
             limits,
             registry: raw.registry,

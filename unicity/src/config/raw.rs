@@ -13,6 +13,7 @@ pub(crate) struct Raw {
     pub(crate) tls: Option<Tls>,
     pub(crate) hub: Vec<Hub>,
     pub(crate) unicity: Unicity,
+    pub(crate) x509: X509,
     pub(crate) limits: Limits,
     pub(crate) registry: Registry,
     pub(crate) telemetry: Telemetry,
@@ -91,6 +92,21 @@ pub(crate) enum Mode {
     Compat,
 }
 
+#[derive(Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct X509 {
+    pub(crate) stale_crl: StaleCrl,
+}
+
+/// What becomes of devices whose authority's revocation list is out of date.
+#[derive(Debug, Deserialize, Default, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum StaleCrl {
+    #[default]
+    Warn,
+    Refuse,
+}
+
 macro_rules! numbers {
     ($(#[$doc:meta])* $name:ident { $($field:ident = $default:expr, $min:expr, $max:expr;)* } $({ $($other:ident: $type:ty = $value:expr;)* })?) => {
         $(#[$doc])*
@@ -120,10 +136,10 @@ numbers! {
     /// Limits on what a stranger can reach.
     Limits {
         handshake_timeout_seconds = 10, 1, 120;
-        handshakes_max = 256, 1, 65_536;
+        handshakes_max = 2_048, 1, 65_536;
         connect_timeout_seconds = 10, 1, 120;
         connections_max = 100_000, 1, 1_000_000;
-        unauthenticated_per_peer_max = 256, 1, 100_000;
+        unauthenticated_per_peer_max = 512, 1, 100_000;
         keep_alive_max_seconds = 1_740, 30, 65_535;
         subscriptions_max = 50, 4, 1_000;
         in_flight_max = 128, 1, 10_000;
@@ -137,8 +153,8 @@ numbers! {
     /// The registry.
     Registry {
         queue_max = 4_096, 16, 1_000_000;
-        overlay_records_max = 400_000, 1_000, 10_000_000;
-        cache_mebibytes = 256, 8, 65_536;
+        overlay_records_max = 800_000, 1_000, 10_000_000;
+        cache_mebibytes = 1_024, 8, 65_536;
     }
 }
 

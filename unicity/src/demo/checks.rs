@@ -41,6 +41,8 @@ pub(super) struct Stored {
     pub(super) identities: u64,
     /// Keys that signed.
     pub(super) keys: u64,
+    /// Devices that proved themselves by a certificate.
+    pub(super) certified: u64,
     /// A message of an older epoch that stands behind a newer one's of the same device.
     pub(super) epochs_out_of_order: u64,
 }
@@ -108,6 +110,7 @@ pub(super) async fn stored(client: &Client) -> Outcome<Stored> {
     let mut distinct = BTreeSet::new();
     let mut identities = BTreeSet::new();
     let mut keys = BTreeSet::new();
+    let mut certified = BTreeSet::new();
     let mut newest: BTreeMap<String, String> = BTreeMap::new();
     for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let record: Value = serde_json::from_slice(line).context("a telemetry record")?;
@@ -121,6 +124,9 @@ pub(super) async fn stored(client: &Client) -> Outcome<Stored> {
         }
         identities.insert((text("hub"), device.clone(), text("generation")));
         keys.insert(text("key_fingerprint"));
+        if text("auth_method") == "x509" {
+            certified.insert(device.clone());
+        }
         if record.pointer(&format!("/properties/{PROBE}")).is_some() {
             stored.probes += 1;
             continue;
@@ -136,6 +142,7 @@ pub(super) async fn stored(client: &Client) -> Outcome<Stored> {
     stored.distinct = distinct.len() as u64;
     stored.identities = identities.len() as u64;
     stored.keys = keys.len() as u64;
+    stored.certified = certified.len() as u64;
     Ok(stored)
 }
 

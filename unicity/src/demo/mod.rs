@@ -2,6 +2,7 @@
 //! knowing one endpoint, and a verdict over what was stored.
 
 mod checks;
+mod factory;
 mod live;
 mod verdict;
 
@@ -53,6 +54,7 @@ pub(crate) struct DemoArgs {
 struct Stage {
     dialer: Dialer,
     endpoint: Endpoint,
+    dps_client: Client,
     hub_client: Client,
     group_key: SharedAccessKey,
     id_scope: unicity_identity::IdScope,
@@ -99,18 +101,22 @@ fn plan(data: &DataDir, args: &DemoArgs) -> Outcome<Plan> {
 
 async fn show(args: &DemoArgs, data: &DataDir, running: &Running, began: Instant) -> Outcome<verdict::Verdict> {
     let stage = set_stage(data, running).await?;
+    let mut devices = Device::group_members(&stage.group_key, "device-", size(args.devices), &stage.id_scope)
+        .context("the devices' names")?;
+    let certified = factory::equip(data, &stage.dps_client, &mut devices).await?;
     eprintln!(
-        "factory  enrollment group `demo` of id scope {}, one group key; each device derives its own",
+        "factory  id scope {}: group `demo`, each device's key derived from one; group `demo-x509`, {certified} devices with \
+         certificates below an intermediate",
         stage.id_scope
     );
-    let devices = Device::group_members(&stage.group_key, "device-", size(args.devices), &stage.id_scope)
-        .context("the devices' names")?;
+    eprintln!("         no TPM here: `cargo xtask test` runs one (swtpm) from challenge to telemetry");
     let result = boot(args, &stage, devices.clone()).await;
     eprintln!("checks   a topic of another device, one identity connected twice, what the log holds");
     let probes = checks::probes(&stage, &devices, &result).await;
     let stored = checks::stored(&stage.hub_client).await?;
     let violations = running.broker().metrics().snapshot();
-    Ok(verdict::Verdict::new(args.devices, args.messages, &result, &probes, &stored, &violations, began.elapsed()))
+    let asked = verdict::Asked { devices: u64::from(args.devices), certified, messages: u64::from(args.messages) };
+    Ok(verdict::Verdict::new(asked, &result, &probes, &stored, &violations, began.elapsed()))
 }
 
 fn size(number: u32) -> usize {
@@ -134,6 +140,7 @@ async fn set_stage(data: &DataDir, running: &Running) -> Outcome<Stage> {
     Ok(Stage {
         dialer,
         endpoint: Endpoint { host: "127.0.0.1".to_owned(), port: mqtt.port() },
+        dps_client: dps,
         hub_client: Client::open(&target, &Audience::Hub(None))?,
         group_key: SharedAccessKey::from_base64(key).context("the group's key")?,
         id_scope: running.id_scope().clone(),

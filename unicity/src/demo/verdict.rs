@@ -33,6 +33,17 @@ impl Check {
     }
 }
 
+/// What was to happen.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    /// Devices in all.
+    pub(super) devices: u64,
+    /// Those of them that have a certificate.
+    pub(super) certified: u64,
+    /// Messages of each.
+    pub(super) messages: u64,
+}
+
 /// What the demo found.
 pub(super) struct Verdict {
     checks: Vec<Check>,
@@ -44,15 +55,15 @@ pub(super) struct Verdict {
 
 impl Verdict {
     pub(super) fn new(
-        devices: u32,
-        messages: u32,
+        asked: Asked,
         result: &FleetResult,
         probes: &Probes,
         stored: &Stored,
         metrics: &[MetricSample],
         elapsed: Duration,
     ) -> Self {
-        let (devices, messages) = (u64::from(devices), u64::from(devices) * u64::from(messages));
+        let Asked { devices, certified, .. } = asked;
+        let messages = devices * asked.messages;
         let summary = &result.summary;
         let broken: f64 = metrics
             .iter()
@@ -67,6 +78,12 @@ impl Verdict {
             Check::count("messages stored once", stored.messages, stored.distinct),
             Check::count("identities in the log", devices, stored.identities),
             Check::count("keys in the log", devices, stored.keys),
+            Check::count(
+                "of these by symmetric key",
+                devices - certified,
+                stored.identities.saturating_sub(stored.certified),
+            ),
+            Check::count("of these by X.509 certificate", certified, stored.certified),
             Check::count("messages under another's identity", 0, stored.misattributed),
             Check::proof("another device's topic", "refused", &probes.foreign_topic_refused),
             Check::proof("one identity connected twice", "older session fenced", &probes.older_session_fenced),

@@ -7,11 +7,12 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use unicity_api::{Admin, Api, ApiParts, ApiSettings, BackupError, MetricsSource};
-use unicity_broker::{Broker, BrokerParts, BrokerSettings, FailureLimit};
-use unicity_hub::{EpochSource, Sessions, TelemetryLog};
+use unicity_broker::{Broker, BrokerParts, BrokerSettings};
+use unicity_hub::{CloseReason, EpochSource, Sessions, TelemetryLog};
 use unicity_identity::IdScope;
 use unicity_listener::{BindError, Drained, Listener, ListenerSettings, Tls, TlsFiles, Transport};
-use unicity_provisioning::{Provisioning, RefusalRing, Registry, Settings};
+use unicity_provisioning::tpm::ChallengeSecret;
+use unicity_provisioning::{FailureLimit, Provisioning, RefusalRing, Registry, Settings};
 use unicity_store::registry::RegistryStore;
 use unicity_store::telemetry::TelemetryStore;
 
@@ -92,7 +93,16 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         instance.vault.clone(),
         settings,
         Arc::new(RefusalRing::new(REFUSALS_KEPT)),
-    );
+    )
+    .with_cut({
+        let sessions = sessions.clone();
+        Arc::new(move |client| {
+            sessions.close(client, CloseReason::IdentityChanged("the device was registered anew, with other keys"));
+        })
+    })
+    .with_stale_policy(config.stale_crl)
+    .with_failure_limit(failure_limit(&config))
+    .with_tpm(ChallengeSecret::derive(&instance.vault.master().derive("tpm challenges 1")));
     let broker = Broker::new(BrokerParts {
         provisioning: provisioning.clone(),
         log: telemetry.clone() as Arc<dyn TelemetryLog>,
@@ -291,22 +301,24 @@ fn bind_https(
     }
 }
 
-fn broker_settings(config: &Config) -> BrokerSettings {
-    let limits = &config.limits;
-    let failures_per_minute = *limits.attest_failures_per_minute.get_ref();
-    let failures = FailureLimit {
+fn failure_limit(config: &Config) -> FailureLimit {
+    let failures_per_minute = *config.limits.attest_failures_per_minute.get_ref();
+    FailureLimit {
         burst: u32::try_from(failures_per_minute).unwrap_or(u32::MAX),
         #[expect(clippy::cast_precision_loss, reason = "the configuration allows at most a million")]
         per_second: failures_per_minute as f64 / 60.0,
         ..FailureLimit::default()
-    };
+    }
+}
+
+fn broker_settings(config: &Config) -> BrokerSettings {
+    let limits = &config.limits;
     BrokerSettings {
         connect_deadline: Duration::from_secs(*limits.connect_timeout_seconds.get_ref()),
         keep_alive_max: Duration::from_secs(*limits.keep_alive_max_seconds.get_ref()),
         in_flight_max: size(*limits.in_flight_max.get_ref()),
         subscriptions_max: size(*limits.subscriptions_max.get_ref()),
         drop_on_token_expiry: limits.drop_on_token_expiry,
-        failures,
         ..BrokerSettings::default()
     }
 }
@@ -336,8 +348,8 @@ fn metric_sources(
 ) -> Vec<MetricsSource> {
     let api = api.clone();
     vec![
-        metrics::listener("mqtt", mqtt.metrics()),
-        metrics::listener("https", https.metrics()),
+        metrics::listener(mqtt.metrics()),
+        metrics::listener(https.metrics()),
         metrics::broker(broker.metrics().clone()),
         Arc::new(move || api.metrics()),
         metrics::registry(registry.clone()),

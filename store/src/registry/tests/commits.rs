@@ -38,7 +38,7 @@ fn what_queues_up_while_a_sync_runs_shares_the_next_one_and_a_lone_request_waits
     fleet::begin(&mut others);
     gate.open();
     for future in first.into_iter().chain(others) {
-        assert!(matches!(fleet::block_on(future), Ok(Outcome::Registered(_))));
+        assert!(matches!(fleet::block_on(future), Ok(Outcome::Registered { .. })));
     }
     assert_eq!(metric(&store, "unicity_registry_commit_records", "_count") - commits, 2.0);
     assert_eq!(metric(&store, "unicity_registry_commit_records", "_sum"), 66.0);

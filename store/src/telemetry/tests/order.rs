@@ -202,6 +202,24 @@ fn the_number_of_partitions_is_fixed_when_a_hub_is_made() {
 }
 
 #[test]
+fn a_partition_that_was_there_and_is_gone_is_damage() {
+    let segment = Path::new(DIR).join("default/1/00000000000000000000.seg");
+    for (what, harm) in [
+        ("gone", &(|sim: &SimVfs| sim.lose(&segment)) as &dyn Fn(&SimVfs)),
+        ("emptied", &|sim: &SimVfs| sim.overwrite(&segment, b"")),
+    ] {
+        let sim = SimVfs::new();
+        let store = open_with(&options(), 2, Arc::new(sim.clone())).unwrap();
+        store.close().unwrap();
+        drop(store);
+        harm(&sim);
+        let error = open_with(&options(), 2, Arc::new(sim.clone())).err().unwrap();
+        assert!(matches!(error, TelemetryOpenError::Damage { .. }), "{what}: {error}");
+        assert!(error.to_string().contains("default/1"), "{what}: {error}");
+    }
+}
+
+#[test]
 fn old_segments_go_by_the_time_at_which_messages_were_received() {
     let kept = TelemetryOptions { segment_bytes: 2048, retention_age: Some(Duration::from_secs(3600)), ..options() };
     let sim = SimVfs::new();
