@@ -6,7 +6,7 @@ import threading
 import time
 
 import paho.mqtt.client as paho
-from azure.iot.device import IoTHubDeviceClient, Message, ProvisioningDeviceClient
+from azure.iot.device import X509, IoTHubDeviceClient, Message, ProvisioningDeviceClient
 
 import sas
 from loopback import MQTT_PORT
@@ -58,7 +58,41 @@ class Devices:
         self._close.callback(client.shutdown)
         return client
 
+    def register_x509(self, registration_id, certificate, key):
+        """Registers with the SDK and a client certificate (PEM files); gives its registration state."""
+        result = ProvisioningDeviceClient.create_from_x509_certificate(
+            provisioning_host=self.server.address,
+            registration_id=registration_id,
+            id_scope=self.server.id_scope,
+            x509=X509(cert_file=str(certificate), key_file=str(key)),
+            server_verification_cert=self.server.ca.read_text(),
+        ).register()
+        assert result.status == "assigned", result
+        return result.registration_state
+
+    def hub_x509(self, device_id, certificate, key, host=None):
+        """The SDK's hub client with a client certificate, not yet connected."""
+        client = IoTHubDeviceClient.create_from_x509_certificate(
+            x509=X509(cert_file=str(certificate), key_file=str(key)),
+            hostname=host or self.server.address,
+            device_id=device_id,
+            server_verification_cert=self.server.ca.read_text(),
+            connection_retry=False,
+        )
+        self._close.callback(client.shutdown)
+        return client
+
     # Plain MQTT.
+
+    def raw_dps_x509(self, registration_id, certificate, key, **options):
+        """A plain client in the provisioning role with a client certificate."""
+        username = f"{self.server.id_scope}/registrations/{registration_id}/api-version=2019-03-31"
+        return self._raw(registration_id, username, None, {"certificate": (certificate, key), **options})
+
+    def raw_hub_x509(self, device_id, certificate, key, **options):
+        """A plain client in the hub role with a client certificate."""
+        username = f"{self.server.address}/{device_id}/?api-version=2020-09-30"
+        return self._raw(device_id, username, None, {"certificate": (certificate, key), **options})
 
     def raw_dps(self, registration_id, password, id_scope=None, **options):
         """A plain client in the provisioning role."""
@@ -94,10 +128,14 @@ class Refused(Exception):
 class MqttDevice:
     """One MQTT 3.1.1 connection. It never connects again by itself and never sends anything twice."""
 
-    def __init__(self, server, client_id, username, password, clean_session=False):
+    def __init__(self, server, client_id, username, password, clean_session=False, certificate=None, tls=None):
         self._address = server.address
         client = paho.Client(client_id, clean_session=clean_session, protocol=paho.MQTTv311, reconnect_on_failure=False)
         context = ssl.create_default_context(cafile=str(server.ca))
+        if tls is not None:
+            context.minimum_version = context.maximum_version = tls
+        if certificate is not None:
+            context.load_cert_chain(*map(str, certificate))
         client.tls_set_context(context)
         client.username_pw_set(username, password)
         client.max_inflight_messages_set(1000)

@@ -149,6 +149,12 @@ class Server:
         assert len(objects) == 1, objects
         return objects[0]
 
+    def fails(self, *args):
+        """Runs a unicity command that must be refused; gives what it says."""
+        done = self.run(*args)
+        assert done.returncode == 1, f"exit {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stderr
+
     def enroll(self, registration_id, *extra):
         """Adds an individual enrollment with generated keys; gives it as printed, keys included."""
         return self.object("enroll", "add", "--registration-id", registration_id, "--generate-key", *extra)
