@@ -108,10 +108,12 @@ fn convert(packet: rumqttd_packet::Packet, frame: Frame, lost: Lost) -> Result<P
             id,
             payload: publish.payload,
         }),
-        (Read::ConnAck(connack, _), _) => Packet::ConnAck(ConnAck {
-            session_present: connack.session_present,
-            code: convert_connect_code(connack.code).ok_or_else(|| unexpected(frame, "return code"))?,
-        }),
+        (Read::ConnAck(connack, _), _) => {
+            let code = convert_connect_code(connack.code).ok_or_else(|| unexpected(frame, "return code"))?;
+            // A refusal has no session, whatever its flag says (MQTT-3.2.2-4).
+            let session_present = connack.session_present && code == ConnectCode::Accepted;
+            Packet::ConnAck(ConnAck { session_present, code })
+        }
         (Read::PubAck(puback, _), _) => Packet::PubAck { id: id(puback.pkid)? },
         (Read::PubRec(pubrec, _), _) => Packet::PubRec { id: id(pubrec.pkid)? },
         (Read::PubRel(pubrel, _), _) => Packet::PubRel { id: id(pubrel.pkid)? },
