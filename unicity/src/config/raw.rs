@@ -59,7 +59,7 @@ pub(crate) struct Hub {
     pub(crate) apply_allocation: bool,
 }
 
-/// Partitions of a hub unless told: see `ARCHITECTURE.md` for the measurement behind it.
+/// Partitions of a hub unless told; `ARCHITECTURE.md` says what is known of the number.
 pub(crate) const PARTITIONS_DEFAULT: u32 = 4;
 
 fn plain<T>(value: T) -> Spanned<T> {
