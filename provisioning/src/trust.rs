@@ -30,6 +30,19 @@ impl PresentedChain {
     pub fn chain(&self) -> Result<&DeviceChain, Refusal> {
         self.0.as_ref().map_err(|refusal| chain_refusal(refusal))
     }
+
+    /// What was shown, as JSON, for a refusal by `check` that looks at more than the chain.
+    #[must_use]
+    pub fn evidence(&self, check: &'static str) -> String {
+        let Ok(chain) = &self.0 else { return serde_json::json!({"check": check}).to_string() };
+        chain_evidence(check, chain)
+    }
+}
+
+fn chain_evidence(check: &'static str, chain: &DeviceChain) -> String {
+    let seen: Vec<_> =
+        chain.certificates().iter().map(|certificate| certificate.summary().short().evidence()).collect();
+    serde_json::json!({"check": check, "chain": seen}).to_string()
 }
 
 /// A refused chain as a refusal with its evidence.
@@ -44,13 +57,11 @@ pub(crate) fn chain_refusal(refusal: &ChainRefusal) -> Refusal {
 }
 
 fn revocation_refusal(refusal: &RevocationRefusal, chain: &DeviceChain) -> Refusal {
-    let seen: Vec<_> =
-        chain.certificates().iter().map(|certificate| certificate.summary().short().evidence()).collect();
     Refusal::Certificate {
         name: refusal.name(),
         cause: refusal.to_string(),
         remedy: refusal.remedy().to_owned(),
-        evidence: serde_json::json!({"check": refusal.name(), "chain": seen}).to_string(),
+        evidence: chain_evidence(refusal.name(), chain),
     }
 }
 
