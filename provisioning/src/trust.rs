@@ -9,7 +9,7 @@ use unicity_identity::{Attestation, DenyRule, ETag, EnrollmentGroup, EnrollmentG
 use crate::registry::{Fault, RegistryView};
 use crate::x509::{
     Anchor, Certificate, ChainRefusal, CrlSet, DenyList, DeviceChain, RevocationRefusal, StalePolicy, UnverifiedCrl,
-    Verified, nearest_anchor, verify,
+    Verified, line_of, nearest_anchor, verify,
 };
 
 /// The certificates that a client sent in its handshake, read once a connection.
@@ -224,13 +224,15 @@ impl Trust {
             let certificate = Box::new(leaf.short());
             return Err(revocation_refusal(&RevocationRefusal::Denied { certificate, depth: 0, by }, chain));
         }
-        // A pinned certificate needs nobody to vouch for it; but whoever issued it may take it back.
-        if let Ok(verified) = verify(chain, &self.hub_anchors, now, skew_seconds) {
-            self.deny.check(&verified).map_err(|refusal| revocation_refusal(&refusal, chain))?;
-            self.crls
-                .check(&verified, stale, now, skew_seconds)
-                .map_err(|refusal| revocation_refusal(&refusal, chain))?;
-        }
+        // A pinned certificate needs nobody to vouch for it; but whoever issued it may take it back, also when the chain leads
+        // nowhere: a device may have left it out, and an authority's list outlives the authority's certificate.
+        let line = match verify(chain, &self.hub_anchors, now, skew_seconds) {
+            Ok(verified) => verified.line(),
+            Err(_) => line_of(chain, self.hub_anchors.iter().map(Anchor::certificate)),
+        };
+        let revoked = |refusal: RevocationRefusal| revocation_refusal(&refusal, chain);
+        self.deny.check_line(&line).map_err(revoked)?;
+        self.crls.check_line(&line, stale, now, skew_seconds).map_err(revoked)?;
         Ok(())
     }
 
