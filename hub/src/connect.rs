@@ -38,6 +38,8 @@ pub struct HubCertificate<'a> {
     pub common_name: Option<&'a str>,
     /// Whether it may be used now: in its time, not denied, not revoked; with `true`, its chain must lead to a verified authority.
     pub check: &'a dyn Fn(bool) -> Result<(), Refusal>,
+    /// The chain shown as JSON, for a refusal under this name.
+    pub evidence: &'a dyn Fn(&'static str) -> String,
 }
 
 impl std::fmt::Debug for HubCertificate<'_> {
@@ -193,7 +195,7 @@ impl Proof<'_> {
                 ),
                 remedy: "a device with a new key registers again; else compare thumbprints with `unicity device show`"
                     .into(),
-                evidence: "{}".into(),
+                evidence: (shown.evidence)("OtherCertificate"),
             });
         }
         (shown.check)(false)?;
@@ -213,7 +215,7 @@ impl Proof<'_> {
                     self.device_id
                 ),
                 remedy: "issue the device a certificate whose CN is its device id".into(),
-                evidence: "{}".into(),
+                evidence: (shown.evidence)("CommonName"),
             });
         }
         Ok(shown.key)

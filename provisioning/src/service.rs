@@ -164,10 +164,10 @@ impl Provisioning {
             return trust.vouches(chain, self.stale, now, skew);
         }
         check_validity(chain.leaf().summary(), now, skew).map_err(|error| Refusal::Certificate {
-            name: "CertificateOutOfTime",
-            cause: error.to_string(),
+            name: error.name(),
+            cause: format!("certificate {}: {error}", chain.leaf().summary().short().subject),
             remedy: error.remedy().to_owned(),
-            evidence: serde_json::json!({"chain": [chain.leaf().summary().short().evidence()]}).to_string(),
+            evidence: presented.evidence(error.name()),
         })?;
         trust.check_leaf(chain, self.stale, now, skew)
     }

@@ -39,7 +39,7 @@ mod tests;
 
 pub use anchor::{Anchor, AnchorError};
 pub use certificate::{Certificate, CertificateError};
-pub use chain::{AnchorMatch, DeviceChain, Verified, nearest_anchor, verify};
+pub use chain::{AnchorMatch, DeviceChain, Verified, line_of, nearest_anchor, verify};
 pub use crl::{Crl, CrlError, Revocation, UnverifiedCrl};
 pub use der::NotDer;
 pub use encoding::{TextError, parse_certificates};
