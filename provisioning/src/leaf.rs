@@ -250,6 +250,20 @@ pub enum LeafEvent {
         /// How many.
         count: u64,
     },
+    /// A batch of stored messages, in the order of their partition, is what it is from now on.
+    TelemetrySealed {
+        /// The hub.
+        hub: HubName,
+        /// The partition.
+        partition: u32,
+        /// The offset of the first record.
+        first: u64,
+        /// The offset after the last one.
+        end: u64,
+        /// The root of the Merkle tree (RFC 6962, SHA-256) over the records' lines, as `tail --json --sessions` shows them, in
+        /// base64.
+        root: String,
+    },
     /// A hub device was deleted.
     DeviceDeleted {
         /// Its hub.

@@ -11,6 +11,7 @@ mod body;
 pub mod decide;
 pub mod evidence;
 pub mod leaf;
+pub mod leaf_filter;
 pub mod limiter;
 pub mod memory;
 pub mod registry;

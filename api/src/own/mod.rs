@@ -7,7 +7,6 @@ mod denied;
 mod listing;
 mod revocation;
 mod server;
-mod tail;
 mod telemetry;
 
 use http::Response;
