@@ -6,6 +6,7 @@ use std::sync::Arc;
 use unicity_store::backup;
 use unicity_store::vfs::{OsVfs, Vfs};
 
+use crate::clock;
 use crate::datadir::{DataDir, write_private};
 use crate::error::{CommandError, Context as _, Outcome};
 use crate::instance::Instance;
@@ -22,7 +23,7 @@ pub(crate) fn run(source: &Path, data: &DataDir, pki: &Path) -> Outcome {
             .hint("name the folder in which you keep the server's pki/ with --pki; without its master.key no stored key opens"));
     }
     let vfs: Arc<dyn Vfs> = Arc::new(OsVfs);
-    let restored = backup::restore(&vfs, source, data.path()).context("cannot restore")?;
+    let restored = backup::restore(&vfs, source, data.path(), clock::now()).context("cannot restore")?;
     data.create()?;
     for name in KEYS {
         let from = pki.join(name);
