@@ -15,6 +15,7 @@ use unicity_identity::{Entropy, Environment, Refusal};
 use unicity_listener::{ByteStream, ConnectionInfo, Service, UnauthenticatedPermit};
 use unicity_provisioning::{Command, Outcome, PresentedChain, Provisioning, Request as RegistryRequest};
 
+use crate::audit::AuditLog;
 use crate::auth::{Principal, authenticate};
 use crate::backup::Backup;
 use crate::body::{self, ApiBody};
@@ -42,6 +43,8 @@ pub struct ApiParts {
     pub policies: ServicePolicies,
     /// Limits.
     pub settings: ApiSettings,
+    /// The audit log; `None`: 501.
+    pub audit: Option<Arc<dyn AuditLog>>,
     /// How a backup is made; `None`: 501.
     pub backup: Option<Backup>,
     /// The version to show in `/unicity/info`.
@@ -60,6 +63,7 @@ pub(crate) struct Shared {
     pub(crate) environment: Environment,
     pub(crate) policies: ServicePolicies,
     pub(crate) settings: ApiSettings,
+    pub(crate) audit: Option<Arc<dyn AuditLog>>,
     pub(crate) backup: Option<Backup>,
     pub(crate) version: &'static str,
     pub(crate) telemetry_streams: Arc<Semaphore>,
@@ -67,6 +71,8 @@ pub(crate) struct Shared {
     pub(crate) device_count: Semaphore,
     /// One revocation list at a time: it is compared with the one that it replaces.
     pub(crate) revocation: Semaphore,
+    /// Two searches or checkpoints of the audit log at a time: they read and write much.
+    pub(crate) audit_work: Semaphore,
     pub(crate) counts: Counts,
 }
 
@@ -96,11 +102,13 @@ impl Api {
     /// Puts the service together.
     #[must_use]
     pub fn new(parts: ApiParts) -> Self {
-        let ApiParts { provisioning, sessions, telemetry, environment, policies, settings, backup, version } = parts;
+        let ApiParts { provisioning, sessions, telemetry, environment, policies, settings, audit, backup, version } =
+            parts;
         Self(Arc::new(Shared {
             telemetry_streams: Arc::new(Semaphore::new(settings.telemetry_streams_max.min(Semaphore::MAX_PERMITS))),
             device_count: Semaphore::new(1),
             revocation: Semaphore::new(1),
+            audit_work: Semaphore::new(2),
             counts: Counts::default(),
             provisioning,
             sessions,
@@ -108,6 +116,7 @@ impl Api {
             environment,
             policies,
             settings,
+            audit,
             backup,
             version,
         }))

@@ -59,6 +59,12 @@ pub(crate) enum OwnCall {
     Telemetry,
     Refusals,
     Refusal(String),
+    AuditFile(String),
+    AuditCheckpoint,
+    AuditLeaves,
+    AuditProof(String),
+    AuditKey,
+    Story(String),
     Info,
     Backup,
     Authorities,
@@ -151,7 +157,14 @@ impl Call {
                 OwnCall::Registrations => (Dps, &[RegistrationStatusRead], Ignored),
                 OwnCall::Devices => (Hub, &[RegistryRead], Ignored),
                 OwnCall::Telemetry => (Hub, &[ServiceConnect], Ignored),
-                OwnCall::Refusals | OwnCall::Refusal(_) => (Dps, &[EnrollmentRead], Ignored),
+                OwnCall::Refusals
+                | OwnCall::Refusal(_)
+                | OwnCall::AuditFile(_)
+                | OwnCall::AuditCheckpoint
+                | OwnCall::AuditLeaves
+                | OwnCall::AuditProof(_)
+                | OwnCall::AuditKey => (Dps, &[EnrollmentRead], Ignored),
+                OwnCall::Story(_) => (Dps, &[EnrollmentRead, RegistrationStatusRead], Ignored),
                 OwnCall::Info => (Any, &[], Ignored),
                 OwnCall::Backup
                 | OwnCall::PutAuthority(_)
@@ -261,12 +274,25 @@ fn hub(method: &Method, lowered: &[&str], target: &Target) -> Result<HubCall, Fa
 
 fn own(method: &Method, lowered: &[&str], target: &Target) -> Result<OwnCall, Failure> {
     let name = || target.segments.get(2).cloned().unwrap_or_default();
+    // Paths of the log's files have the case that they have on a disk.
+    let below = || target.segments.get(2..).unwrap_or_default().join("/");
     Ok(match (lowered, method.as_str()) {
         (["unicity", "registrations"], "GET") => OwnCall::Registrations,
         (["unicity", "devices"], "GET") => OwnCall::Devices,
         (["unicity", "telemetry"], "GET") => OwnCall::Telemetry,
         (["unicity", "refusals"], "GET") => OwnCall::Refusals,
         (["unicity", "refusals", id], "GET") => OwnCall::Refusal((*id).to_owned()),
+        (["unicity", "audit", "checkpoint"], "POST") => OwnCall::AuditCheckpoint,
+        (["unicity", "audit", "leaves"], "GET") => OwnCall::AuditLeaves,
+        (["unicity", "audit", "proof", index], "GET") => OwnCall::AuditProof((*index).to_owned()),
+        (["unicity", "audit", "key"], "GET") => OwnCall::AuditKey,
+        (["unicity", "audit", "checkpoint" | "tile" | "previous", ..], "GET") => OwnCall::AuditFile(below()),
+        (["unicity", "audit", "checkpoint"], _) => return Err(wrong_method(method, "GET, POST")),
+        (["unicity", "audit", "leaves" | "proof" | "key" | "tile" | "previous", ..], _) => {
+            return Err(wrong_method(method, "GET"));
+        }
+        (["unicity", "why", _], "GET") => OwnCall::Story(name()),
+        (["unicity", "why", _], _) => return Err(wrong_method(method, "GET")),
         (["unicity", "info"], "GET") => OwnCall::Info,
         (["unicity", "backup"], "POST") => OwnCall::Backup,
         (["unicity", "certificates"], "GET") => OwnCall::Authorities,

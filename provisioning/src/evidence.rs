@@ -88,6 +88,14 @@ impl RefusalRing {
         inner.records.get(tracking_id).cloned()
     }
 
+    /// The newest refusals that `wanted` takes, newest first, at most `limit`.
+    #[must_use]
+    pub fn find(&self, limit: usize, wanted: impl Fn(&RefusalRecord) -> bool) -> Vec<RefusalRecord> {
+        let inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let newest_first = inner.order.iter().rev().filter_map(|id| inner.records.get(id));
+        newest_first.filter(|record| wanted(record)).take(limit).cloned().collect()
+    }
+
     /// The newest refusals, newest first, at most `limit`.
     #[must_use]
     pub fn latest(&self, limit: usize) -> Vec<RefusalRecord> {

@@ -138,6 +138,7 @@ impl Server {
             environment,
             policies: ServicePolicies::new(policies).unwrap(),
             settings,
+            audit: None,
             backup: Some(Arc::new(|path| {
                 Box::pin(std::future::ready(if path.ends_with("full") {
                     Err(unicity_api::BackupError::Refused("the directory is not empty".into()))
