@@ -11,6 +11,7 @@ pub mod entropy;
 pub mod environment;
 pub mod error;
 pub mod fingerprint;
+pub mod fuzzing;
 pub mod hubs;
 pub mod id;
 pub mod json;

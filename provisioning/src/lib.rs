@@ -18,6 +18,10 @@ pub mod tpm;
 pub mod trust;
 pub mod x509;
 
+#[cfg(test)]
+#[path = "../../fuzz/damaged.rs"]
+mod damaged;
+
 pub use answer::Answer;
 pub use attest::{Attested, Claim, Proof, TpmKeys};
 pub use decide::{Decision, decide};

@@ -21,6 +21,7 @@ pub mod crl;
 mod der;
 pub mod encoding;
 pub mod extensions;
+pub mod fuzzing;
 pub mod individual;
 mod judge;
 pub mod key;
