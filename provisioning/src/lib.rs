@@ -12,6 +12,7 @@ pub mod decide;
 pub mod evidence;
 pub mod leaf;
 pub mod limiter;
+pub mod memory;
 pub mod registry;
 pub mod service;
 pub mod tpm;

@@ -52,6 +52,7 @@ pub(super) fn put_individual(
         registration_id: id.clone(),
         device_id: draft.device_id,
         optional_device_information: draft.optional_device_information,
+        batch: draft.batch,
         terms,
         etag: entropy.etag(),
         created: stored.as_ref().map_or(now, |stored| stored.created),

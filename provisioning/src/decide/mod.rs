@@ -6,6 +6,8 @@ mod device;
 mod enroll;
 mod keys;
 mod register;
+mod revoke;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -58,6 +60,13 @@ pub fn decide(view: &dyn RegistryView, settings: &Settings, mut request: Request
         Command::DeleteAuthority { name, precondition } => authority::delete(view, name, &precondition)?,
         Command::PutRevocationList(list) => authority::put_revocation_list(*list),
         Command::SetDenyRule { rule, denied } => authority::set_deny_rule(rule, denied),
+        Command::Revoke { target, reason } => revoke::revoke(view, settings, target, reason, &request.actor, now)?,
+        Command::FollowRevocation { target, registrations, complete } => {
+            revoke::follow(view, settings, target, registrations, complete, now, entropy)?
+        }
+        Command::LiftRevocation { target } => revoke::lift(view, target)?,
+        Command::SetStanding { owner, verdict } => standing::set(view, owner, verdict, now)?,
+        Command::Note(event) => (Vec::new(), *event, Outcome::Done),
         Command::SetSubscriptions { client, subscriptions } => {
             let change = match subscriptions {
                 Some(subscriptions) => Change::PutSubscriptions(client, subscriptions),

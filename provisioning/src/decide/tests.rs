@@ -84,6 +84,7 @@ fn terms(primary: u8, secondary: u8) -> EnrollmentTerms {
         reprovision: None,
         iot_edge: false,
         initial_twin: None,
+        clone_policy: None,
         payload: None,
     }
 }
@@ -139,6 +140,7 @@ impl World {
             registration_id: id(name),
             device_id: device_id.map(|id| id.parse().unwrap()),
             optional_device_information: None,
+            batch: None,
             terms: TermsDraft { terms, keys_given: true },
         });
         self.run(settings, Command::PutIndividual { draft, precondition })

@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 use unicity_hub::DeviceDirectory;
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
-    Authority, AuthorityName, ClientIdentity, DenyRule, DeviceId, DeviceIdentity, EnrollmentGroup, EnrollmentGroupId,
-    HubName, IndividualEnrollment, KeyFingerprint, Registration, RegistrationId, RevocationList, Subscription,
+    Authority, AuthorityName, ClientIdentity, Continuity, DenyRule, DeviceId, DeviceIdentity, EnrollmentGroup,
+    EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, Registration, RegistrationId, Revocation,
+    RevocationList, Standing, Subscription,
 };
 use unicity_provisioning::{Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request};
 
@@ -246,6 +247,22 @@ impl RegistryView for RegistryStore {
 
     fn deny_rules(&self) -> Result<Vec<DenyRule>, Fault> {
         self.core.view().deny_rules()
+    }
+
+    fn revocations(&self) -> Result<Vec<Revocation>, Fault> {
+        self.core.view().revocations()
+    }
+
+    fn standing(&self, owner: &KeyOwner) -> Result<Option<Standing>, Fault> {
+        self.core.view().standing(owner)
+    }
+
+    fn standings(&self) -> Result<Vec<Standing>, Fault> {
+        self.core.view().standings()
+    }
+
+    fn continuity(&self, id: &RegistrationId) -> Result<Option<Continuity>, Fault> {
+        self.core.view().continuity(id)
     }
 
     fn trust_version(&self) -> Option<u64> {
