@@ -114,7 +114,9 @@ impl Surroundings {
         self.progress.add(|progress| &progress.provisioned);
         let took = registered.times;
         times.record(Stage::ProvisioningConnect, took.connect);
-        times.record(Stage::Subscribe, took.subscribe);
+        if !took.subscribe.is_zero() {
+            times.record(Stage::Subscribe, took.subscribe);
+        }
         times.record(Stage::Register, took.register);
         times.record(Stage::Provisioned, took.total());
         let assignment = outcome.assignment.insert(registered);

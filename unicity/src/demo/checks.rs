@@ -43,6 +43,8 @@ pub(super) struct Stored {
     pub(super) keys: u64,
     /// Devices that proved themselves by a certificate.
     pub(super) certified: u64,
+    /// Devices whose key is in a TPM.
+    pub(super) with_tpm: u64,
     /// A message of an older epoch that stands behind a newer one's of the same device.
     pub(super) epochs_out_of_order: u64,
 }
@@ -103,7 +105,8 @@ async fn takeover(stage: &Stage, own: (&Device, &Assignment), acknowledged: &mut
 }
 
 /// Reads the whole log, as any back end could, and counts.
-pub(super) async fn stored(client: &Client) -> Outcome<Stored> {
+/// `tpms` are the devices that were enrolled with a TPM: a stamp says that a token was signed, not where.
+pub(super) async fn stored(client: &Client, tpms: &[String]) -> Outcome<Stored> {
     use base64::Engine as _;
     let bytes = read_log(client).await?;
     let mut stored = Stored::default();
@@ -111,6 +114,7 @@ pub(super) async fn stored(client: &Client) -> Outcome<Stored> {
     let mut identities = BTreeSet::new();
     let mut keys = BTreeSet::new();
     let mut certified = BTreeSet::new();
+    let mut with_tpm = BTreeSet::new();
     let mut newest: BTreeMap<String, String> = BTreeMap::new();
     for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let record: Value = serde_json::from_slice(line).context("a telemetry record")?;
@@ -126,6 +130,8 @@ pub(super) async fn stored(client: &Client) -> Outcome<Stored> {
         keys.insert(text("key_fingerprint"));
         if text("auth_method") == "x509" {
             certified.insert(device.clone());
+        } else if tpms.contains(&device) {
+            with_tpm.insert(device.clone());
         }
         if record.pointer(&format!("/properties/{PROBE}")).is_some() {
             stored.probes += 1;
@@ -143,6 +149,7 @@ pub(super) async fn stored(client: &Client) -> Outcome<Stored> {
     stored.identities = identities.len() as u64;
     stored.keys = keys.len() as u64;
     stored.certified = certified.len() as u64;
+    stored.with_tpm = with_tpm.len() as u64;
     Ok(stored)
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Asked {
     pub(super) devices: u64,
     /// Those of them that have a certificate.
     pub(super) certified: u64,
+    /// Those that have a TPM.
+    pub(super) with_tpm: u64,
     /// Messages of each.
     pub(super) messages: u64,
 }
@@ -62,7 +64,7 @@ impl Verdict {
         metrics: &[MetricSample],
         elapsed: Duration,
     ) -> Self {
-        let Asked { devices, certified, .. } = asked;
+        let Asked { devices, certified, with_tpm, .. } = asked;
         let messages = devices * asked.messages;
         let summary = &result.summary;
         let broken: f64 = metrics
@@ -80,10 +82,11 @@ impl Verdict {
             Check::count("keys in the log", devices, stored.keys),
             Check::count(
                 "of these by symmetric key",
-                devices - certified,
-                stored.identities.saturating_sub(stored.certified),
+                devices - certified - with_tpm,
+                stored.identities.saturating_sub(stored.certified + stored.with_tpm),
             ),
             Check::count("of these by X.509 certificate", certified, stored.certified),
+            Check::count("of these by TPM", with_tpm, stored.with_tpm),
             Check::count("messages under another's identity", 0, stored.misattributed),
             Check::proof("another device's topic", "refused", &probes.foreign_topic_refused),
             Check::proof("one identity connected twice", "older session fenced", &probes.older_session_fenced),
