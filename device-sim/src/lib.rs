@@ -9,6 +9,7 @@
 //! The wall clock and randomness are arguments ([`unicity_identity::Environment`]); elapsed times are monotonic.
 
 mod answer;
+mod attack;
 mod client;
 mod credential;
 mod device;
@@ -32,6 +33,10 @@ mod topic;
 mod tpm;
 
 pub use answer::{Answer, Decision, decide};
+pub use attack::{
+    ATTACK_PROPERTY, Actor, AttackKind, AttackOutcome, AttackReport, Remake, Scene, Seen, Step, StepWatcher,
+    UnknownAttack, run_attack,
+};
 pub use client::{Incoming, Login, MqttClient, Outgoing, Target};
 pub use credential::{Credential, DeviceCertificate};
 pub use device::Device;
