@@ -37,6 +37,28 @@ def test_the_three_attestations_are_mixed(binary, tmp_path):
     assert counts["of these by TPM"] == "2"
 
 
+def test_what_thieves_try_ends_as_it_should(binary, tmp_path):
+    verdict, _ = demo(binary, tmp_path, "--devices", "2", "--messages", "1")
+    table = {attack["attack"]: attack for attack in verdict["attacks"]}
+    assert {name: attack["seen"].split(":")[0] for name, attack in table.items()} == {
+        "other-topic": "refused",
+        "takeover": "took-over",
+        "register-only": "accepted",
+        "old-token": "refused",
+        "same-key-other-id": "refused",
+        "reissued-certificate": "refused",
+    }
+    assert all(attack["ok"] for attack in table.values())
+    steps = [step["step"] for step in table["old-token"]["steps"] if step["who"] == "thief"]
+    assert "connect with a token of before" in steps, steps
+    # The older session learns of it at its next message, which is not stored.
+    owner = [step["seen"] for step in table["takeover"]["steps"] if step["who"] == "owner"]
+    assert owner == ["assigned", "accepted", "acknowledged", "closed", "accepted"]
+    assert found(verdict)["messages of attacks stored"] == str(
+        sum(step["seen"] == "acknowledged" for attack in table.values() for step in attack["steps"])
+    )
+
+
 def test_without_swtpm_it_says_what_is_missing(binary, tmp_path):
     verdict, said = demo(binary, tmp_path, "--devices", "10", "--messages", "1", PATH="/nowhere")
     assert verdict["verdict"] == "pass"

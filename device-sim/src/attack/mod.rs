@@ -93,7 +93,8 @@ impl FromStr for AttackKind {
 }
 
 /// Makes the owner's identity anew, as an operator does, and returns the owner with its new credential.
-pub type Remake<'a> = &'a (dyn Fn() -> Pin<Box<dyn Future<Output = Result<Device, SimError>> + Send>> + Send + Sync);
+pub type Remake<'a> =
+    &'a (dyn Fn() -> Pin<Box<dyn Future<Output = Result<Device, SimError>> + Send + 'a>> + Send + Sync);
 
 /// Told of each step as it happens.
 pub type StepWatcher<'a> = &'a (dyn Fn(AttackKind, &RegistrationId, &Step) + Send + Sync);

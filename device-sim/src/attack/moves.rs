@@ -8,14 +8,14 @@ use crate::{Credential, Device, SimError, provision_with};
 const TPM_KEEPS_IT: &str = "the key is in the owner's TPM";
 
 /// A copy of the owner's credential, if there can be one.
-fn copied(play: &Play<'_>) -> Option<Credential> {
+fn copied(play: &Play<'_, '_>) -> Option<Credential> {
     match &play.owner.key {
         Credential::Tpm(_) => None,
         other => Some(other.clone()),
     }
 }
 
-pub(super) async fn takeover(play: &mut Play<'_>) -> Result<AttackOutcome, SimError> {
+pub(super) async fn takeover(play: &mut Play<'_, '_>) -> Result<AttackOutcome, SimError> {
     let Some(stolen) = copied(play) else { return Ok(play.impossible(TPM_KEEPS_IT)) };
     let mut owner = play.owner_goes_live().await?;
     let thief = play.connect(Actor::Thief, "connect", play.scene.dialer, &stolen).await;
@@ -23,7 +23,7 @@ pub(super) async fn takeover(play: &mut Play<'_>) -> Result<AttackOutcome, SimEr
 }
 
 /// Who has the session now; then the owner, if it lost it, comes back.
-async fn contest(play: &mut Play<'_>, owner: &mut Session, thief: Option<Session>) -> AttackOutcome {
+async fn contest(play: &mut Play<'_, '_>, owner: &mut Session, thief: Option<Session>) -> AttackOutcome {
     let owner_lives = play.publish(Actor::Owner, owner).await;
     let Some(mut thief) = thief else { return AttackOutcome::of_contest(false, owner_lives) };
     let thief_lives = play.publish(Actor::Thief, &mut thief).await;
@@ -36,7 +36,7 @@ async fn contest(play: &mut Play<'_>, owner: &mut Session, thief: Option<Session
     outcome
 }
 
-pub(super) async fn ping_pong(play: &mut Play<'_>) -> Result<AttackOutcome, SimError> {
+pub(super) async fn ping_pong(play: &mut Play<'_, '_>) -> Result<AttackOutcome, SimError> {
     let Some(stolen) = copied(play) else { return Ok(play.impossible(TPM_KEEPS_IT)) };
     let mut owner = Some(play.owner_goes_live().await?);
     let mut thief: Option<Session> = None;
@@ -67,12 +67,12 @@ pub(super) async fn ping_pong(play: &mut Play<'_>) -> Result<AttackOutcome, SimE
 }
 
 /// The session, if it still lives.
-async fn still(play: &mut Play<'_>, who: Actor, session: Option<Session>) -> Option<Session> {
+async fn still(play: &mut Play<'_, '_>, who: Actor, session: Option<Session>) -> Option<Session> {
     let mut session = session?;
     play.publish(who, &mut session).await.then_some(session)
 }
 
-pub(super) async fn register_only(play: &mut Play<'_>) -> Result<AttackOutcome, SimError> {
+pub(super) async fn register_only(play: &mut Play<'_, '_>) -> Result<AttackOutcome, SimError> {
     let Some(stolen) = copied(play) else { return Ok(play.impossible(TPM_KEEPS_IT)) };
     let mut owner = play.owner_goes_live().await?;
     let thief = Device { key: stolen, ..play.owner.clone() };
@@ -82,7 +82,7 @@ pub(super) async fn register_only(play: &mut Play<'_>) -> Result<AttackOutcome, 
     Ok(AttackOutcome::of_contest(registered.is_some(), owner_lives))
 }
 
-pub(super) async fn old_token(play: &mut Play<'_>) -> Result<AttackOutcome, SimError> {
+pub(super) async fn old_token(play: &mut Play<'_, '_>) -> Result<AttackOutcome, SimError> {
     let at_hub = hub_resource(&play.assignment.hub_host, &play.assignment.device_id);
     let at_service = provisioning_resource(&play.owner);
     // As if it had been read an hour ago at the latest.
@@ -112,13 +112,13 @@ pub(super) async fn old_token(play: &mut Play<'_>) -> Result<AttackOutcome, SimE
     Ok(if granted { AttackOutcome::Accepted } else { AttackOutcome::Refused })
 }
 
-async fn reaches(play: &mut Play<'_>, step: &'static str, credential: Credential) -> bool {
+async fn reaches(play: &mut Play<'_, '_>, step: &'static str, credential: Credential) -> bool {
     let Some(session) = play.connect(Actor::Thief, step, play.scene.dialer, &credential).await else { return false };
     session.disconnect().await;
     true
 }
 
-pub(super) async fn reissued_certificate(play: &mut Play<'_>) -> Result<AttackOutcome, SimError> {
+pub(super) async fn reissued_certificate(play: &mut Play<'_, '_>) -> Result<AttackOutcome, SimError> {
     let Credential::Certificate(certificate) = play.owner.key.clone() else {
         return Ok(play.impossible("the owner has no certificate"));
     };
@@ -128,20 +128,20 @@ pub(super) async fn reissued_certificate(play: &mut Play<'_>) -> Result<AttackOu
     Ok(under_another_id(play, Device { registration_id: id, key, id_scope: play.owner.id_scope.clone() }).await)
 }
 
-pub(super) async fn same_key_other_id(play: &mut Play<'_>) -> Result<AttackOutcome, SimError> {
+pub(super) async fn same_key_other_id(play: &mut Play<'_, '_>) -> Result<AttackOutcome, SimError> {
     let Some(key) = copied(play) else { return Ok(play.impossible(TPM_KEEPS_IT)) };
     let Some(id) = play.beside("other") else { return Ok(play.impossible("the owner's id leaves no room")) };
     Ok(under_another_id(play, Device { registration_id: id, key, id_scope: play.owner.id_scope.clone() }).await)
 }
 
-async fn under_another_id(play: &mut Play<'_>, thief: Device) -> AttackOutcome {
+async fn under_another_id(play: &mut Play<'_, '_>, thief: Device) -> AttackOutcome {
     match play.register("register another id", play.scene.dialer, &thief).await {
         Some(_) => AttackOutcome::Accepted,
         None => AttackOutcome::Refused,
     }
 }
 
-pub(super) async fn other_topic(play: &mut Play<'_>) -> Result<AttackOutcome, SimError> {
+pub(super) async fn other_topic(play: &mut Play<'_, '_>) -> Result<AttackOutcome, SimError> {
     let Some(accomplice) = play.scene.accomplice else {
         return Ok(play.impossible("the thief has no device of its own"));
     };
@@ -157,7 +157,7 @@ pub(super) async fn other_topic(play: &mut Play<'_>) -> Result<AttackOutcome, Si
     Ok(AttackOutcome::of_contest(granted, owner_lives))
 }
 
-pub(super) async fn overlap(play: &mut Play<'_>) -> Result<AttackOutcome, SimError> {
+pub(super) async fn overlap(play: &mut Play<'_, '_>) -> Result<AttackOutcome, SimError> {
     let Some(stolen) = copied(play) else { return Ok(play.impossible(TPM_KEEPS_IT)) };
     let mut owner = play.owner_goes_live().await?;
     let [first, second] = play.scene.sources.map(|source| play.scene.dialer.clone().with_source(source));

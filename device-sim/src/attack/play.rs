@@ -15,8 +15,8 @@ use crate::{Assignment, Credential, Device, Dialer, DirectClient, HubSession, Si
 pub(super) type Session = HubSession<DirectClient>;
 
 /// An attack under way.
-pub(super) struct Play<'a> {
-    pub(super) scene: &'a Scene<'a>,
+pub(super) struct Play<'a, 's> {
+    pub(super) scene: &'a Scene<'s>,
     pub(super) owner: Device,
     pub(super) assignment: Assignment,
     kind: AttackKind,
@@ -26,9 +26,9 @@ pub(super) struct Play<'a> {
     refused_by: Option<String>,
 }
 
-impl<'a> Play<'a> {
+impl<'a, 's> Play<'a, 's> {
     /// The owner registers.
-    pub(super) async fn begin(kind: AttackKind, scene: &'a Scene<'a>, owner: &Device) -> Result<Self, SimError> {
+    pub(super) async fn begin(kind: AttackKind, scene: &'a Scene<'s>, owner: &Device) -> Result<Self, SimError> {
         let began = Instant::now();
         let assignment = provision_with::<DirectClient>(scene.dialer, scene.endpoint, owner, scene.env).await?;
         let mut play = Self {

@@ -1,6 +1,7 @@
 //! `unicity demo`: the main job in one process. A complete server in an empty directory, an enrolled group, devices that boot
 //! knowing one endpoint, and a verdict over what was stored.
 
+mod attacks;
 mod checks;
 mod factory;
 mod live;
@@ -110,7 +111,7 @@ async fn show(
     let stage = set_stage(data, running).await?;
     let mut devices = Device::group_members(&stage.group_key, "device-", size(args.devices), &stage.id_scope)
         .context("the devices' names")?;
-    let (certified, _issuer) = factory::equip(data, &stage.dps_client, &mut devices).await?;
+    let (certified, issuer) = factory::equip(data, &stage.dps_client, &mut devices).await?;
     let tpms = tpms.equip(&stage.dps_client, &mut devices).await?;
     eprintln!(
         "factory  id scope {}: group `demo`, each device's key derived from one; group `demo-x509`, {certified} devices with \
@@ -123,8 +124,9 @@ async fn show(
         count => eprintln!("         {count} devices with a TPM (swtpm), each enrolled by its endorsement key"),
     }
     let result = boot(args, &stage, devices.clone()).await;
-    eprintln!("checks   a topic of another device, one identity connected twice, what the log holds");
-    let probes = checks::probes(&stage, &devices, &result).await;
+    eprintln!("thieves  copied keys, certificates and tokens, another device's topic");
+    let attacks = attacks::run(&stage, &devices, &issuer).await;
+    eprintln!("checks   what the log holds");
     let stored = checks::stored(&stage.hub_client, &tpms).await?;
     let violations = running.broker().metrics().snapshot();
     let asked = verdict::Asked {
@@ -133,7 +135,7 @@ async fn show(
         with_tpm: tpms.len() as u64,
         messages: u64::from(args.messages),
     };
-    Ok(verdict::Verdict::new(asked, &result, &probes, &stored, &violations, began.elapsed()))
+    Ok(verdict::Verdict::new(asked, &result, attacks, &stored, &violations, began.elapsed()))
 }
 
 fn size(number: u32) -> usize {
