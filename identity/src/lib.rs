@@ -24,6 +24,7 @@ pub mod standing;
 pub mod subscription;
 pub mod time;
 pub mod vault;
+pub mod weak;
 
 pub use authority::{Authority, DenyRule, RevocationList};
 pub use device::{DeviceIdentity, DeviceStatus};
@@ -46,3 +47,4 @@ pub use standing::{CloneEvidence, ClonePolicy, Continuity, Standing, StandingSta
 pub use subscription::{ClientIdentity, QoS, Subscription};
 pub use time::Timestamp;
 pub use vault::{KeySlot, Vault};
+pub use weak::SymmetricWeakness;

@@ -25,7 +25,7 @@ mod damaged;
 
 pub use answer::Answer;
 pub use attest::{Attested, Claim, Proof, TpmKeys};
-pub use decide::{Decision, decide};
+pub use decide::{Decision, decide, other_holder};
 pub use evidence::RefusalRing;
 pub use leaf::Leaf;
 pub use limiter::{FailureLimit, FailureLimiter};

@@ -28,6 +28,7 @@ pub mod key;
 pub mod lint;
 mod name;
 pub mod possession;
+mod published;
 pub mod refusal;
 pub mod revocation;
 pub mod signature;
