@@ -108,6 +108,13 @@ pub fn authenticate(
         }
         DeviceAuthentication::Authority => (AuthMethod::X509Authority, proof.vouched_certificate()?, None),
     };
+    // A thumbprint or an authority says nothing of the key, which may be a copy of another identity's.
+    if !device.authentication.keys().contains(&key_fingerprint)
+        && let Some(holder) =
+            devices.other_holder(&device, &key_fingerprint).map_err(|why| Refusal::Unavailable { why })?
+    {
+        return Err(Refusal::KeyInUse { fingerprint: key_fingerprint, holder });
+    }
     if device.status == DeviceStatus::Disabled {
         return Err(Refusal::DeviceDisabled { hub: hub.name.clone(), device_id });
     }

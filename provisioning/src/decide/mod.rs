@@ -11,6 +11,8 @@ mod standing;
 #[cfg(test)]
 mod tests;
 
+pub use keys::other_holder;
+
 use unicity_identity::error::Subject;
 use unicity_identity::{ETag, Refusal};
 
@@ -47,7 +49,9 @@ pub fn decide(view: &dyn RegistryView, settings: &Settings, mut request: Request
             enroll::put_group(view, settings, *draft, &precondition, now, entropy)?
         }
         Command::DeleteGroup { id, precondition } => enroll::delete_group(view, id, &precondition)?,
-        Command::DeleteRegistration { id, precondition } => enroll::delete_registration(view, id, &precondition)?,
+        Command::DeleteRegistration { id, precondition } => {
+            enroll::delete_registration(view, settings, id, &precondition)?
+        }
         Command::PutDevice { draft, precondition } => {
             device::put_device(view, settings, *draft, &precondition, now, entropy)?
         }

@@ -30,6 +30,14 @@ pub struct Restored {
     pub log: u32,
 }
 
+impl Restored {
+    /// Where the audit log of the backup is kept in the data directory `data`.
+    #[must_use]
+    pub fn previous_log(&self, data: &Path) -> PathBuf {
+        data.join(PREVIOUS_DIR).join(self.manifest.log.to_string())
+    }
+}
+
 /// Checks that every file of a backup is as it was written, and that the registry in it opens and is consistent.
 ///
 /// # Errors

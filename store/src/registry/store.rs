@@ -16,7 +16,9 @@ use unicity_identity::{
     EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, Registration, RegistrationId, Revocation,
     RevocationList, Standing, Subscription,
 };
-use unicity_provisioning::{Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request};
+use unicity_provisioning::{
+    Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request, other_holder,
+};
 
 use super::checkpoint::Checkpointer;
 use super::core::Core;
@@ -319,6 +321,11 @@ impl RegistryView for RegistryStore {
 impl DeviceDirectory for RegistryStore {
     fn device(&self, hub: &HubName, id: &DeviceId) -> Result<Option<DeviceIdentity>, String> {
         self.core.view().device(hub, id).map_err(|fault| fault.to_string())
+    }
+
+    fn other_holder(&self, device: &DeviceIdentity, key: &KeyFingerprint) -> Result<Option<KeyOwner>, String> {
+        let settings = &self.core.options.settings;
+        other_holder(&self.core.view(), settings, device, key).map_err(|fault| fault.to_string())
     }
 }
 
