@@ -52,6 +52,9 @@ pub enum LeafEvent {
         generation: GenerationId,
         /// Proven by which key.
         key_fingerprint: KeyFingerprint,
+        /// The keys by which the hub device acts; none where an authority vouches for it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        device_keys: Vec<KeyFingerprint>,
         /// In which operation.
         operation_id: OperationId,
         /// The policy that chose.
@@ -72,6 +75,9 @@ pub enum LeafEvent {
         operation_id: OperationId,
         /// Proven by which key.
         key_fingerprint: KeyFingerprint,
+        /// The keys by which the hub device acts; none where an authority vouches for it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        device_keys: Vec<KeyFingerprint>,
         /// Whether the hub identity got the enrollment's new keys.
         credentials_refreshed: bool,
     },

@@ -3,6 +3,7 @@
 //! Data goes to stdout, talk and errors to stderr. Exit codes: 0 done, 1 refused or failed, 2 usage.
 
 mod attestation;
+mod audit;
 mod authority;
 mod backup;
 mod cert;
@@ -19,6 +20,8 @@ pub(crate) mod output;
 mod refusal;
 mod registration;
 pub(crate) mod tail;
+mod verify_message;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -101,8 +104,13 @@ enum Command {
     Device(device::DeviceCommand),
     /// Read telemetry with its stamps.
     Tail(tail::TailArgs),
-    /// Explain a refusal by its tracking id.
-    Why(refusal::WhyArgs),
+    /// Tell the whole story of an identity, or explain a refusal by its tracking id.
+    Why(why::WhyArgs),
+    /// The audit log: every decision about identity, to be checked by anyone.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    /// Prove which key sent a stored message, and that it is stored as it was.
+    VerifyMessage(verify_message::VerifyMessageArgs),
     /// Derive a device's key from its group's.
     DeviceKey(keys::DeviceKeyArgs),
     /// Make a SAS token.
@@ -150,7 +158,9 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Registration(command) => runtime(false)?.block_on(registration::run(&global, command)),
         Command::Device(command) => runtime(false)?.block_on(device::run(&global, command)),
         Command::Tail(args) => runtime(false)?.block_on(tail::run(&global, &args)),
-        Command::Why(args) => runtime(false)?.block_on(refusal::run(&global, &args)),
+        Command::Why(args) => runtime(false)?.block_on(why::run(&global, &args)),
+        Command::Audit(command) => runtime(false)?.block_on(audit::run(&global, command)),
+        Command::VerifyMessage(args) => runtime(false)?.block_on(verify_message::run(&global, &args)),
         Command::DeviceKey(args) => keys::device_key(&global, &args),
         Command::Sas(args) => keys::sas(&global, &args),
         Command::Doctor(args) => runtime(false)?.block_on(doctor::run(&global, &args)),

@@ -16,7 +16,9 @@ use unicity_provisioning::{FailureLimit, Provisioning, RefusalRing, Registry, Se
 use unicity_store::registry::RegistryStore;
 use unicity_store::telemetry::TelemetryStore;
 
+use super::audit::ServerAudit;
 use super::names::Names;
+use super::sealer::Sealer;
 use super::{Plan, durable, names, policies};
 use crate::config::{Address, Config};
 use crate::datadir::{DataDir, Lock, RunInfo};
@@ -29,6 +31,9 @@ const REFUSALS_KEPT: usize = 16_384;
 
 /// How often partitions in which nothing arrives are looked over.
 const RETENTION_EVERY: Duration = Duration::from_secs(300);
+
+/// What the stop gives to sealing what is stored and not sealed yet.
+const SEAL_AT_STOP: Duration = Duration::from_millis(1500);
 
 /// A running server.
 pub(crate) struct Running {
@@ -43,6 +48,7 @@ pub(crate) struct Running {
     admin_stop: CancellationToken,
     registry: Arc<RegistryStore>,
     telemetry: Arc<TelemetryStore>,
+    sealer: Arc<Sealer>,
     broker: Broker,
     _lock: Lock,
 }
@@ -87,6 +93,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let service_policies = policies::all(&instance, &names)?;
     let (registry, boot) = durable::open_registry(&data, &config, settings.clone())?;
     let telemetry = durable::open_telemetry(&data, &config, &names)?;
+    let sealer = Sealer::new(&data, registry.clone(), telemetry.clone(), &names.partitions);
     let environment = clock::environment();
     let sessions = Arc::new(Sessions::default());
     let provisioning = Provisioning::new(
@@ -121,6 +128,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         environment,
         policies: service_policies,
         settings: api_settings.clone(),
+        audit: Some(Arc::new(ServerAudit { registry: registry.clone(), sealer: sealer.clone() })),
         backup: Some(backup_hook(&data, registry.clone(), instance.id_scope.clone())),
         version: env!("CARGO_PKG_VERSION"),
     });
@@ -158,6 +166,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         tokio::spawn(https_listener.serve(api, stop.clone(), drain)),
     ];
     tokio::spawn(keep_retention(telemetry.clone(), stop.clone()));
+    tokio::spawn(sealer.clone().run(stop.clone()));
     let admin = tokio::spawn(admin_listener.serve(admin_service, admin_stop.clone(), Duration::from_millis(200)));
     tracing::info!(
         id_scope = %instance.id_scope, boot, mqtt = %run.mqtt, https = %run.https, admin = %run.admin, "serving"
@@ -174,6 +183,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         admin_stop,
         registry,
         telemetry,
+        sealer,
         broker,
         _lock: lock,
     })
@@ -215,6 +225,13 @@ impl Running {
         }
         if cut > 0 {
             tracing::warn!(connections = cut, "connections were cut at the end of the drain time");
+        }
+        match tokio::time::timeout(SEAL_AT_STOP, self.sealer.seal(true)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => tracing::warn!(why, "the newest telemetry is not sealed"),
+            Err(_) => tracing::warn!(
+                "the newest telemetry is not sealed: it would have taken too long; the next start does it"
+            ),
         }
         let (registry, telemetry) = (self.registry.clone(), self.telemetry.clone());
         let closed = tokio::task::spawn_blocking(move || durable::close(&registry, &telemetry)).await;
