@@ -22,6 +22,7 @@ use unicity_provisioning::tpm::ChallengeSecret;
 use unicity_provisioning::{FailureLimit, Provisioning, RefusalRing, Settings, UnicityMode};
 use zeroize::Zeroizing;
 
+use crate::audit::FakeAudit;
 use crate::fake::{FakeLog, FakeRegistry};
 
 pub(crate) const NOW: Timestamp = Timestamp(1_767_323_045_678);
@@ -32,6 +33,7 @@ pub(crate) struct Server {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) registry: Arc<FakeRegistry>,
     pub(crate) log: Arc<FakeLog>,
+    pub(crate) audit: Arc<FakeAudit>,
     pub(crate) stop: CancellationToken,
     clock: Arc<AtomicU64>,
 }
@@ -133,6 +135,7 @@ impl Server {
             }
         }
         let sessions = Arc::new(Sessions::default());
+        let audit = Arc::new(FakeAudit::default());
         let log = Arc::new(FakeLog::new("alpha".parse().unwrap(), 4));
         let api = Api::new(ApiParts {
             provisioning,
@@ -141,7 +144,7 @@ impl Server {
             environment,
             policies: ServicePolicies::new(policies).unwrap(),
             settings,
-            audit: None,
+            audit: Some(audit.clone()),
             backup: Some(Arc::new(|path| {
                 Box::pin(std::future::ready(if path.ends_with("full") {
                     Err(unicity_api::BackupError::Refused("the directory is not empty".into()))
@@ -151,7 +154,7 @@ impl Server {
             })),
             version: "0.0.0-test",
         });
-        Self { api, sessions, registry, log, stop: CancellationToken::new(), clock }
+        Self { api, sessions, registry, log, audit, stop: CancellationToken::new(), clock }
     }
 
     pub(crate) fn advance_ms(&self, ms: u64) {
