@@ -235,7 +235,7 @@ fn prepare(database: &Database, path: &Path) -> Result<(), OpenError> {
     let found = stored_format(database).map_err(wrap)?;
     match found {
         None => make_tables(database).map_err(wrap),
-        Some(found) if found == u32::from(FORMAT) => Ok(()),
+        Some(found) if found == u32::from(FORMAT) => add_tables(database).map_err(wrap),
         Some(found) if found > u32::from(FORMAT) => {
             Err(OpenError::NewerVersion { file: path.to_owned(), found, supported: u32::from(FORMAT) })
         }
@@ -243,6 +243,22 @@ fn prepare(database: &Database, path: &Path) -> Result<(), OpenError> {
             Err(OpenError::Damage { file: path.to_owned(), reason: format!("its format is {found}, which never was") })
         }
     }
+}
+
+/// An index of an earlier version has fewer tables.
+fn add_tables(database: &Database) -> Result<(), redb::Error> {
+    use redb::{ReadableDatabase as _, TableHandle as _};
+    let present: Vec<_> = database.begin_read()?.list_tables()?.map(|table| table.name().to_owned()).collect();
+    if Table::ALL.iter().all(|table| present.iter().any(|name| name == table.name())) {
+        return Ok(());
+    }
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    for table in Table::ALL {
+        transaction.open_table(table.definition())?;
+    }
+    transaction.commit()?;
+    Ok(())
 }
 
 fn stored_format(database: &Database) -> Result<Option<u32>, redb::Error> {
@@ -313,6 +329,9 @@ impl Snapshot {
                 open(Table::Authorities)?,
                 open(Table::RevocationLists)?,
                 open(Table::Denied)?,
+                open(Table::Revocations)?,
+                open(Table::Standings)?,
+                open(Table::Continuity)?,
             ],
             meta: transaction.open_table(META)?,
         })

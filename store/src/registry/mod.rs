@@ -25,6 +25,7 @@ mod hashing;
 mod index;
 mod layer;
 mod leaves;
+mod legacy;
 mod listing;
 mod metrics;
 mod offline;

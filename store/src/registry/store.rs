@@ -12,10 +12,13 @@ use unicity_audit::{Reader, VerifierKey};
 use unicity_hub::DeviceDirectory;
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
-    Authority, AuthorityName, ClientIdentity, DenyRule, DeviceId, DeviceIdentity, EnrollmentGroup, EnrollmentGroupId,
-    HubName, IndividualEnrollment, KeyFingerprint, Registration, RegistrationId, RevocationList, Subscription,
+    Authority, AuthorityName, ClientIdentity, Continuity, DenyRule, DeviceId, DeviceIdentity, EnrollmentGroup,
+    EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, Registration, RegistrationId, Revocation,
+    RevocationList, Standing, Subscription,
 };
-use unicity_provisioning::{Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request};
+use unicity_provisioning::{
+    Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request, other_holder,
+};
 
 use super::checkpoint::Checkpointer;
 use super::core::Core;
@@ -294,6 +297,22 @@ impl RegistryView for RegistryStore {
         self.core.view().deny_rules()
     }
 
+    fn revocations(&self) -> Result<Vec<Revocation>, Fault> {
+        self.core.view().revocations()
+    }
+
+    fn standing(&self, owner: &KeyOwner) -> Result<Option<Standing>, Fault> {
+        self.core.view().standing(owner)
+    }
+
+    fn standings(&self) -> Result<Vec<Standing>, Fault> {
+        self.core.view().standings()
+    }
+
+    fn continuity(&self, id: &RegistrationId) -> Result<Option<Continuity>, Fault> {
+        self.core.view().continuity(id)
+    }
+
     fn trust_version(&self) -> Option<u64> {
         self.core.view().trust_version()
     }
@@ -302,6 +321,11 @@ impl RegistryView for RegistryStore {
 impl DeviceDirectory for RegistryStore {
     fn device(&self, hub: &HubName, id: &DeviceId) -> Result<Option<DeviceIdentity>, String> {
         self.core.view().device(hub, id).map_err(|fault| fault.to_string())
+    }
+
+    fn other_holder(&self, device: &DeviceIdentity, key: &KeyFingerprint) -> Result<Option<KeyOwner>, String> {
+        let settings = &self.core.options.settings;
+        other_holder(&self.core.view(), settings, device, key).map_err(|fault| fault.to_string())
     }
 }
 
