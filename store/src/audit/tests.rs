@@ -373,7 +373,7 @@ fn a_backup_of_the_old_form_is_restored() {
     });
     old.overwrite(Path::new("/backup/manifest.json"), manifest.to_string().as_bytes());
     verify_backup(&vfs(&old), Path::new("/backup")).unwrap();
-    assert_eq!(old.list(&Path::new("/backup/audit/leaves")).unwrap().len(), old.list(&path("leaves")).unwrap().len());
+    assert_eq!(old.list(Path::new("/backup/audit/leaves")).unwrap().len(), old.list(&path("leaves")).unwrap().len());
     assert_eq!(restore(&vfs(&old), Path::new("/backup"), Path::new("/restored"), Timestamp(7)).unwrap().log, 2);
     let previous = AuditFiles::new(vfs(&old), Path::new("/restored/audit/previous/1"));
     let kept: Vec<_> = Reader::new(previous, 301).entries(0..301).map(|leaf| leaf.unwrap().1).collect();
