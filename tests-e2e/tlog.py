@@ -205,6 +205,9 @@ def verify(directory, key, older=None):
         size, root = checkpoint(note, key)
     except Wrong as wrong:
         raise Wrong(str(wrong), "checkpoint") from None
+    old_size, old_root = checkpoint(older, key) if older is not None else (0, root_of([]))
+    if old_size > size:
+        raise Wrong("the log was longer once", "checkpoint")
     entries, hashes = [], []
     for index, width in _widths(size):
         first = index * WIDTH
@@ -232,12 +235,8 @@ def verify(directory, key, older=None):
                 raise Wrong("a hash is not the one over the tile below", file)
     if root_of(hashes) != root:
         raise Wrong("the entries do not lead to the signed root", "checkpoint")
-    if older is not None:
-        old_size, old_root = checkpoint(older, key)
-        if old_size > size:
-            raise Wrong("the log was longer once", "checkpoint")
-        if root_of(hashes[:old_size]) != old_root:
-            raise Wrong("the log was forked", "checkpoint")
+    if root_of(hashes[:old_size]) != old_root:
+        raise Wrong("the log was forked", "checkpoint")
     return entries
 
 
