@@ -1,6 +1,7 @@
 """The audit log: a second verifier, written from the specifications, agrees with the program about what is right and what is wrong."""
 
 import base64
+import hashlib
 import http.server
 import json
 import shutil
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 import sas
 import tlog
-from server import COMMAND_SECONDS, primary_key
+from server import COMMAND_SECONDS, primary_key, secondary_key
 
 
 def run(binary, *args):
@@ -303,12 +304,14 @@ def test_leaves_are_shown_and_proven_offline(log, tmp_path):
 # A running server.
 
 
-def get(server, path, method="GET", policy="dps"):
+def get(server, path, method="GET", hub=None, body=None):
     """One call to the server's API; gives status, headers and body."""
-    text = server.connection_strings[policy]
+    text = server.connection_strings["hubs"][hub] if hub else server.connection_strings["dps"]
     parts = dict(part.split("=", 1) for part in text.split(";"))
     token = sas.token(parts["HostName"], parts["SharedAccessKey"], policy=parts["SharedAccessKeyName"])
-    request = urllib.request.Request(f"https://{server.https}{path}", method=method)
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"https://{server.https}{path}", data, method=method)
+    request.add_header("Content-Type", "application/json")
     request.add_header("Authorization", token)
     request.add_header("Host", parts["HostName"])
     context = ssl.create_default_context(cafile=str(server.ca))
@@ -423,6 +426,41 @@ def test_a_message_is_led_back_to_its_enrollment(server, devices, tmp_path):
     place = [records[0]["partition"], records[0]["offset"]]
     shown = server.command("verify-message", "--partition", place[0], "--offset", place[1])
     assert "verdict      proven" in shown
+
+
+def test_a_message_is_led_back_whatever_way_its_device_came(server, devices, tmp_path):
+    # Under a group; registered again since; by the other key of its enrollment; made by hand.
+    group = server.enroll_group("line-1")
+    member = sas.device_key(primary_key(group), "member-1")
+    devices.register("member-1", member)
+    devices.hub("member-1", member).send_message("of a group")
+    devices.register("member-1", member)
+    devices.hub("member-1", member).send_message("again")
+    enrollment = server.enroll("sensor-1")
+    devices.register("sensor-1", primary_key(enrollment))
+    devices.hub("sensor-1", secondary_key(enrollment)).send_message("by the other key")
+    key = base64.b64encode(hashlib.sha256(b"a key of its own").digest()).decode()
+    body = {"deviceId": "Hand-1", "authentication": {"type": "sas", "symmetricKey": {"primaryKey": key, "secondaryKey": key}}}
+    assert get(server, "/devices/Hand-1?api-version=2021-04-12", "PUT", "default", body)[0] == 200
+    devices.hub("Hand-1", key).send_message("by hand")
+    records = {base64.b64decode(record["body"]).decode(): record for record in server.tail()}
+    expected = {
+        "of a group": ("registered", "groupPut"),
+        "again": ("reregistered", "groupPut"),
+        "by the other key": ("registered", "enrollmentPut"),
+        "by hand": ("devicePut", None),
+    }
+    for body, (attestation, enrolled) in expected.items():
+        code, verdict = checked(server, tmp_path, records[body])
+        assert (code, verdict["verdict"]) == (0, "proven"), verdict
+        events = {step["step"]: step.get("leaf", {}).get("event") for step in verdict["steps"]}
+        assert (events["attestation"], events["enrollment"]) == (attestation, enrolled)
+    # Of what came after it, a message knows nothing; what was before it counts.
+    assert get(server, "/devices/Hand-1?api-version=2021-04-12", "DELETE", "default")[0] == 204
+    assert checked(server, tmp_path, records["by hand"])[1]["verdict"] == "proven"
+    late = records["by hand"] | {"enqueued": "2999-01-01T00:00:00.000Z"}
+    code, verdict = checked(server, tmp_path, late)
+    assert (code, steps(verdict)["attestation"]) == (1, False)
 
 
 def test_a_record_that_was_altered_is_refuted_and_the_place_named(server, devices, tmp_path):

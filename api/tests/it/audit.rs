@@ -10,7 +10,7 @@ use unicity_api::AuditLog;
 use unicity_audit::{CHECKPOINT_FILE, Checkpoint, Edge, InclusionProof, SigningKey, VerifierKey};
 use unicity_provisioning::Pending;
 
-use crate::server::{SCOPE, Server, body_of, dps_request, enrollment, hub_request, key, member_token};
+use crate::server::{SCOPE, Server, body_of, enrollment, hub_request, key, member_token};
 
 /// A log in memory; what is decided gets into it by a checkpoint.
 #[derive(Default)]
@@ -146,9 +146,6 @@ async fn a_log_is_read_with_the_right_to_read_enrollments() {
     for path in ["checkpoint", "leaves", "key", "proof/0", "tile/0/000"] {
         let request = hub_request("GET", &format!("/unicity/audit/{path}"));
         server.send(request.body(body_of("")).unwrap()).await.expect(401);
-        let request = dps_request("GET", &format!("/unicity/audit/{path}")).header("Authorization", "");
-        let status = server.send(request.body(body_of("")).unwrap()).await.status;
-        assert!(status.as_u16() != 500, "{path}");
     }
 }
 

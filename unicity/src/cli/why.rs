@@ -41,11 +41,13 @@ pub(crate) async fn run(global: &Global, args: &WhyArgs) -> Outcome {
 
 /// The whole story, a section a kind of fact, each with its newest first.
 fn show(story: &Value) -> Vec<String> {
-    let mut out = Vec::new();
+    let (mut out, mut section) = (Vec::new(), "");
     let items = |name: &str| story.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let mut row = |title: &str, text: String| {
-        let known = out.last().is_some_and(|last: &String| last.starts_with(&format!("{title:12}  ")));
-        out.push(format!("{:12}  {text}", if known { "" } else { title }));
+    // A section's title stands before its first line.
+    let mut row = |title: &'static str, text: String| {
+        let shown = if title == section { "" } else { title };
+        section = if title.is_empty() { section } else { title };
+        out.push(format!("{shown:12}  {text}"));
     };
     row("identity", identity(story));
     for standing in items("standing") {
@@ -103,7 +105,7 @@ fn show(story: &Value) -> Vec<String> {
         let chosen = output::cell(allocation, "leaf.hub");
         row("allocation", format!("{chosen}, {} of {}", output::cell(allocation, "leaf.policy"), hubs.join(", ")));
     }
-    for name in ["enrollment", "group"] {
+    for name in ["enrollment", "group"] as [&'static str; 2] {
         if let Some(terms) = story.get(name) {
             row(name, terms_text(terms));
         }
