@@ -43,6 +43,8 @@ pub(super) struct Layer {
     newest: HashMap<KeyHash, u32, Passed>,
     listed: Mutex<[Listed; Table::COUNT]>,
     bytes: usize,
+    /// Leaves of the decisions whose changes are in here; a decision may have a leaf and no changes.
+    leaves: usize,
     /// The journal offset after the last record whose changes are in here.
     end: u64,
 }
@@ -128,6 +130,7 @@ impl Layer {
             let op = Op { table: entry.table, key: newer.key(entry), value: newer.value(entry) };
             self.apply(entry.hash, &op);
         }
+        self.leaves += newer.leaves;
         self.end = self.end.max(newer.end);
     }
 
@@ -139,6 +142,7 @@ impl Layer {
         self.newest.clear();
         *self.listed.get_mut() = Default::default();
         self.bytes = 0;
+        self.leaves = 0;
     }
 
     /// A table's changed records in the order of their keys.
@@ -167,6 +171,11 @@ impl Layer {
         InOrder { layer: self, keys }
     }
 
+    /// Counts the leaf of a decision.
+    pub(super) fn add_leaf(&mut self) {
+        self.leaves += 1;
+    }
+
     pub(super) fn set_end(&mut self, end: u64) {
         self.end = end;
     }
@@ -177,7 +186,7 @@ impl Layer {
 
     /// How much is in here.
     pub(super) fn size(&self) -> Size {
-        Size { entries: self.entries.len(), bytes: self.bytes }
+        Size { entries: self.entries.len(), bytes: self.bytes, leaves: self.leaves }
     }
 }
 
@@ -188,6 +197,15 @@ pub(super) struct Size {
     pub(super) entries: usize,
     /// Bytes of keys and values, those that were replaced too.
     pub(super) bytes: usize,
+    /// Leaves that are not in the audit log yet.
+    pub(super) leaves: usize,
+}
+
+impl Size {
+    /// Whether a checkpoint would have nothing to do.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.entries == 0 && self.leaves == 0
+    }
 }
 
 fn first_bytes(key: &[u8]) -> u64 {

@@ -73,7 +73,7 @@ impl Overlay {
     /// there is nothing.
     pub(super) fn freeze(&self) -> Option<Arc<Layer>> {
         let mut layers = self.layers.write();
-        if layers.frozen.is_none() && layers.active.size().entries > 0 {
+        if layers.frozen.is_none() && !layers.active.size().is_nothing() {
             let end = layers.active.end();
             let frozen = std::mem::take(&mut layers.active);
             layers.active.set_end(end);
@@ -110,6 +110,21 @@ mod tests {
 
     fn known(overlay: &Overlay, key: &[u8]) -> Option<Option<Vec<u8>>> {
         overlay.get(Table::Keys, KeyHash(key.len() as u64), key, |known| known.map(<[u8]>::to_vec))
+    }
+
+    /// A decision may change no record and have a leaf, which must not wait for a change that comes later.
+    #[test]
+    fn a_leaf_alone_is_something_to_bring_into_the_audit_log() {
+        let overlay = Overlay::default();
+        assert!(overlay.freeze().is_none());
+        let mut decided = Layer::default();
+        decided.add_leaf();
+        decided.set_end(7);
+        overlay.merge(&decided);
+        let frozen = overlay.freeze().unwrap();
+        assert_eq!((frozen.end(), frozen.size().leaves), (7, 1));
+        overlay.thaw();
+        assert!(overlay.freeze().is_none());
     }
 
     #[test]

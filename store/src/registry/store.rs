@@ -26,7 +26,7 @@ use super::index::is_full;
 use super::listing;
 use super::metrics;
 use super::options::{OpenError, RegistryOptions};
-use super::recover::{Recovered, Tail, recover};
+use super::recover::{Recovered, recover};
 use super::tables::{Table, device_bounds, device_key};
 use super::writer::{Queued, Writer};
 use crate::audit::{AuditFiles, Published};
@@ -69,8 +69,7 @@ impl RegistryStore {
     /// # Errors
     /// [`OpenError`]: the file and what is wrong with it.
     pub fn open(options: RegistryOptions, vfs: Arc<dyn Vfs>) -> Result<Arc<Self>, OpenError> {
-        let (Recovered { index, journal, leaves, tail: Tail { layer, leaves: leaves_replayed } }, boot) =
-            recover(&options, &vfs)?;
+        let (Recovered { index, journal, leaves, tail }, boot) = recover(&options, &vfs)?;
         let config = GroupConfig {
             name: "registry".to_owned(),
             queue_items_max: options.queue_max,
@@ -79,10 +78,11 @@ impl RegistryStore {
             ..GroupConfig::default()
         };
         let core = Arc::new(Core::new(options, vfs, index));
-        core.overlay.begin(layer);
+        let replayed = tail.size().leaves as u64;
+        core.overlay.begin(tail);
         let (published, audit) = (leaves.log.published(), leaves.log.files());
         let verifier = leaves.log.verifier().cloned();
-        core.leaves_synced.store(published.size() + leaves_replayed, Ordering::Release);
+        core.leaves_synced.store(published.size() + replayed, Ordering::Release);
         let clock = Arc::new(AtomicU64::new(0));
         let ticking = Arc::clone(&clock);
         let journal_reader = journal.reader();

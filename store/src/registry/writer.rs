@@ -28,15 +28,13 @@ pub(super) struct Writer {
     core: Arc<Core>,
     deciding: Deciding,
     records: u64,
-    /// Leaves of the decisions that wait for their sync.
-    leaves: u64,
     /// Of the decision under way, as they go to the journal.
     changes: Vec<u8>,
 }
 
 impl Writer {
     pub(super) fn new(core: Arc<Core>) -> Self {
-        Self { core, deciding: Deciding::default(), records: 0, leaves: 0, changes: Vec::new() }
+        Self { core, deciding: Deciding::default(), records: 0, changes: Vec::new() }
     }
 }
 
@@ -70,15 +68,18 @@ impl GroupRules for Writer {
         }
         self.deciding.decided.set_end(batch.next_offset());
         self.records += 1;
-        self.leaves += u64::from(leaf.is_some());
+        if leaf.is_some() {
+            self.deciding.decided.add_leaf();
+        }
         Ok(decision.outcome)
     }
 
     fn commit(&mut self) {
         self.core.metrics.add_commit(std::mem::take(&mut self.records));
-        self.core.leaves_synced.fetch_add(std::mem::take(&mut self.leaves), Ordering::Release);
         let decided = &mut self.deciding.decided;
-        if decided.size().entries > 0 {
+        let size = decided.size();
+        if !size.is_nothing() {
+            self.core.leaves_synced.fetch_add(size.leaves as u64, Ordering::Release);
             let (before, now) = self.core.overlay.merge(decided);
             decided.clear();
             if !self.core.options.is_due(before) && self.core.options.is_due(now) {
@@ -89,7 +90,6 @@ impl GroupRules for Writer {
 
     fn roll_back(&mut self) {
         self.records = 0;
-        self.leaves = 0;
         self.deciding.decided.clear();
     }
 
