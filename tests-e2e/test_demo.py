@@ -35,10 +35,13 @@ def test_the_three_attestations_are_mixed(binary, tmp_path):
     assert counts["of these by symmetric key"] == "22"
     assert counts["of these by X.509 certificate"] == "6"
     assert counts["of these by TPM"] == "2"
+    [impostor] = [attack for attack in verdict["attacks"] if attack["owner"] == "tpm"]
+    assert impostor["seen"].startswith("refused: TPM: TPM2_ActivateCredential"), impostor
 
 
 def test_what_thieves_try_ends_as_it_should(binary, tmp_path):
     verdict, _ = demo(binary, tmp_path, "--devices", "2", "--messages", "1")
+    assert {attack["owner"] for attack in verdict["attacks"]} == {"key", "certificate"}
     table = {attack["attack"]: attack for attack in verdict["attacks"]}
     assert {name: attack["seen"].split(":")[0] for name, attack in table.items()} == {
         "other-topic": "refused",

@@ -159,7 +159,7 @@ impl Findings {
     fn table(&self) -> BTreeMap<(AttackKind, String), u64> {
         let mut table = BTreeMap::new();
         for report in locked(&self.attacks).iter() {
-            *table.entry((report.attack, report.line())).or_default() += 1;
+            *table.entry((report.kind, report.line())).or_default() += 1;
         }
         table
     }
