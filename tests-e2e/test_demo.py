@@ -67,3 +67,14 @@ def test_without_swtpm_it_says_what_is_missing(binary, tmp_path):
     assert verdict["verdict"] == "pass"
     assert "swtpm is not installed" in said and "apt-get install swtpm" in said
     assert found(verdict)["of these by TPM"] == "0"
+
+
+def test_a_swtpm_that_does_not_run_is_no_end(binary, tmp_path, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bin")
+    fake = folder / "swtpm"
+    fake.write_text("#!/bin/sh\necho forbidden >&2\nexit 1\n")
+    fake.chmod(0o755)
+    verdict, said = demo(binary, tmp_path, "--devices", "10", "--messages", "1", PATH=f"{folder}:{os.environ['PATH']}")
+    assert verdict["verdict"] == "pass"
+    assert "swtpm does not answer" in said and "forbidden" in said
+    assert found(verdict)["of these by TPM"] == "0"

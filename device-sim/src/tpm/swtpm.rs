@@ -137,6 +137,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn dropped_it_leaves_no_process_and_no_folder() {
+        if find().is_none() {
+            eprintln!("skipped: {}", SimError::NoSwtpm);
+            return;
+        }
+        let mut process = Swtpm::start(None).unwrap();
+        // TPM2_GetRandom of 8 bytes: it runs.
+        let answer = process.transact(&[0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x7b, 0, 8]).unwrap();
+        assert_eq!(answer.len(), 20);
+        let here = PathBuf::from(format!("/proc/{}", process.child.id()));
+        let folder = process.log.parent().unwrap().to_owned();
+        assert!(here.exists() && folder.exists());
+        drop(process);
+        assert!(!here.exists() && !folder.exists());
+    }
+
+    #[test]
     fn only_an_executable_file_is_a_program() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(find_in(folder.path().as_os_str()), None);
