@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::json::JsonText;
 use crate::{
-    AuthorityName, DeviceId, ETag, EnrollmentGroupId, HubHost, KeyFingerprint, KeySlot, RegistrationId, Timestamp,
+    AuthorityName, BatchLabel, ClonePolicy, DeviceId, ETag, EnrollmentGroupId, HubHost, KeyFingerprint, KeySlot,
+    RegistrationId, Timestamp,
 };
 
 /// Whether devices of an enrollment may register.
@@ -143,6 +144,8 @@ pub struct EnrollmentTerms {
     pub initial_twin: Option<JsonText>,
     /// Free JSON given to each device in its `assigned` answer; an extension of ours beside the custom webhook.
     pub payload: Option<JsonText>,
+    /// What happens under suspicion of a clone; `None`: as the service decides by default.
+    pub clone_policy: Option<ClonePolicy>,
 }
 
 /// One device, declared by its registration id.
@@ -154,6 +157,8 @@ pub struct IndividualEnrollment {
     pub device_id: Option<DeviceId>,
     /// Free JSON for the operator, never sent to the hub.
     pub optional_device_information: Option<JsonText>,
+    /// The batch that it was enrolled with; an extension of ours.
+    pub batch: Option<BatchLabel>,
     /// The terms.
     pub terms: EnrollmentTerms,
     /// Version of this record.

@@ -4,7 +4,8 @@
 use std::fmt;
 
 use crate::{
-    AuthorityName, DeviceId, EnrollmentGroupId, EnrollmentRef, HubName, KeyFingerprint, RegistrationId, Timestamp,
+    AuthorityName, DeviceId, EnrollmentGroupId, EnrollmentRef, HubName, KeyFingerprint, RegistrationId,
+    RevocationTarget, Timestamp,
 };
 
 /// A stable error code: HTTP status × 1000 + serial. The same in a log line, a CLI error and an HTTP body.
@@ -31,7 +32,7 @@ impl fmt::Display for ErrorCode {
 }
 
 /// Who holds a key already (U2).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum KeyOwner {
     /// A registration id, with its enrollment and its hub device.
     Registration(RegistrationId),
@@ -216,6 +217,44 @@ pub enum Refusal {
         /// When to try again.
         retry_after_seconds: u32,
     },
+    /// A revocation covers the identity, its key or whoever vouches for it (U7).
+    #[error("{subject} is revoked: {target} was revoked at {at} by {by}")]
+    Revoked {
+        /// Who asked.
+        subject: String,
+        /// What was revoked.
+        target: RevocationTarget,
+        /// When.
+        at: Timestamp,
+        /// By which policy.
+        by: String,
+    },
+    /// The identity is held back under suspicion of a clone (U5).
+    #[error("{owner} is in quarantine since {since}, with a score of {score}")]
+    Quarantined {
+        /// Whose.
+        owner: KeyOwner,
+        /// Since when.
+        since: Timestamp,
+        /// The score that put it there.
+        score: u32,
+    },
+    /// Under the policy `oldest`, an older session of the identity is alive.
+    #[error("{owner} has a live session ({epoch}), and its clone policy is `oldest`")]
+    OlderSessionLives {
+        /// Whose.
+        owner: KeyOwner,
+        /// The epoch of the session that stays.
+        epoch: String,
+    },
+    /// A key that anybody could know or compute.
+    #[error("key {fingerprint} is known to be weak: {why}")]
+    WeakKey {
+        /// The key.
+        fingerprint: KeyFingerprint,
+        /// Why.
+        why: String,
+    },
     /// The service cannot store anything now; reads go on.
     #[error("the registry takes no writes: {why}")]
     Unavailable {
@@ -241,6 +280,10 @@ pub enum Subject {
     Hub(String),
     /// An uploaded certificate authority.
     Authority(AuthorityName),
+    /// A revocation.
+    Revocation(RevocationTarget),
+    /// A standing: nothing was ever suspected.
+    Standing(KeyOwner),
 }
 
 impl fmt::Display for Subject {
@@ -253,6 +296,8 @@ impl fmt::Display for Subject {
             Self::Device(hub, id) => write!(f, "device {id} of hub {hub}"),
             Self::Hub(host) => write!(f, "hub {host}"),
             Self::Authority(name) => write!(f, "certificate authority {name}"),
+            Self::Revocation(target) => write!(f, "revocation of {target}"),
+            Self::Standing(owner) => write!(f, "suspicion against {owner}"),
         }
     }
 }
@@ -286,6 +331,8 @@ impl Refusal {
                 Subject::Group(_) => (404_204, "EnrollmentGroupNotFound"),
                 Subject::Device(..) => (404_001, "DeviceNotFound"),
                 Subject::Hub(_) => (404_208, "LinkedHubNotFound"),
+                Subject::Revocation(_) => (404_210, "RevocationNotFound"),
+                Subject::Standing(_) => (404_211, "StandingNotFound"),
                 Subject::Authority(_) => (404_209, "CertificateAuthorityNotFound"),
             },
             Self::Exists(subject) => match subject {
@@ -298,6 +345,10 @@ impl Refusal {
             Self::PreconditionFailed(_) => (412_001, "PreconditionFailed"),
             Self::Invalid { .. } => (400_004, "ArgumentInvalid"),
             Self::TooLarge { .. } => (413_001, "MessageTooLarge"),
+            Self::Revoked { .. } => (401_002, "Revoked"),
+            Self::Quarantined { .. } => (429_002, "Quarantined"),
+            Self::OlderSessionLives { .. } => (429_003, "OlderSessionLives"),
+            Self::WeakKey { .. } => (400_004, "WeakKey"),
             Self::Throttled { .. } => (429_001, "ThrottlingException"),
             Self::Unavailable { .. } => (503_001, "ServiceUnavailable"),
         };
@@ -355,6 +406,19 @@ impl Refusal {
             Self::Invalid { .. } => "correct the request".into(),
             Self::MissingRight { right, .. } => format!("use a policy that holds {right}"),
             Self::TooLarge { max, .. } => format!("send at most {max} bytes"),
+            Self::Revoked { .. } => {
+                "a revocation is for ever: enrol the device anew, under another key; `unicity revoke --list` shows what is in \
+                 force, and `--lift` takes one back"
+                    .into()
+            }
+            Self::Quarantined { owner, .. } => format!(
+                "look at the evidence with `unicity why`, find the second device, then `unicity device release` or `unicity \
+                 revoke` ({owner})"
+            ),
+            Self::OlderSessionLives { .. } => {
+                "wait for the older session to end, or choose another clone policy for the enrollment".into()
+            }
+            Self::WeakKey { .. } => "make a new key on the device, and enrol that".into(),
             Self::Throttled { .. } => "slow the client down, or raise the limit in `[limits]`".into(),
             Self::Unavailable { .. } => "see the server's log; free disk space or restart the server".into(),
         }
@@ -387,6 +451,9 @@ impl Refusal {
             Self::PreconditionFailed(_) => "Precondition failed",
             Self::Invalid { .. } => "The request is invalid",
             Self::TooLarge { .. } => "The request is too large",
+            Self::Revoked { .. } => "Unauthorized",
+            Self::Quarantined { .. } | Self::OlderSessionLives { .. } => "Try again later",
+            Self::WeakKey { .. } => "The key is not acceptable",
             Self::Throttled { .. } => "Too many requests",
             Self::Unavailable { .. } => "The service is unavailable",
         }

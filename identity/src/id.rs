@@ -147,6 +147,10 @@ text_id!(
     AuthorityName, authority_name
 );
 text_id!(
+    /// The label of a batch of enrollments that were made together: 1 to 64 of `A-Z a-z 0-9 - . _`.
+    BatchLabel, batch_label
+);
+text_id!(
     /// The id by which an operator finds the evidence behind an answer (`unicity why`): hexadecimal digits and dashes.
     TrackingId, tracking_id
 );
@@ -225,6 +229,11 @@ fn operation_id(text: &str) -> Result<String, InvalidId> {
 
 fn authority_name(text: &str) -> Result<String, InvalidId> {
     check("authority name", text, 64, "letters, digits and - . _", |c| c.is_ascii_alphanumeric() || "-._".contains(c))?;
+    Ok(text.to_owned())
+}
+
+fn batch_label(text: &str) -> Result<String, InvalidId> {
+    check("batch label", text, 64, "letters, digits and - . _", |c| c.is_ascii_alphanumeric() || "-._".contains(c))?;
     Ok(text.to_owned())
 }
 

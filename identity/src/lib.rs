@@ -11,16 +11,20 @@ pub mod entropy;
 pub mod environment;
 pub mod error;
 pub mod fingerprint;
+pub mod fuzzing;
 pub mod hubs;
 pub mod id;
 pub mod json;
 pub mod key;
 pub mod registration;
+pub mod revocation;
 pub mod sas;
 pub mod seal;
+pub mod standing;
 pub mod subscription;
 pub mod time;
 pub mod vault;
+pub mod weak;
 
 pub use authority::{Authority, DenyRule, RevocationList};
 pub use device::{DeviceIdentity, DeviceStatus};
@@ -31,13 +35,16 @@ pub use error::{ErrorCode, Refusal};
 pub use fingerprint::KeyFingerprint;
 pub use hubs::{HubDirectory, LinkedHub};
 pub use id::{
-    AuthorityName, DeviceId, ETag, EnrollmentGroupId, GenerationId, HubHost, HubName, IdScope, InvalidId, ModuleId,
-    OperationId, RegistrationId, TrackingId,
+    AuthorityName, BatchLabel, DeviceId, ETag, EnrollmentGroupId, GenerationId, HubHost, HubName, IdScope, InvalidId,
+    ModuleId, OperationId, RegistrationId, TrackingId,
 };
 pub use key::{SharedAccessKey, derive_device_key};
 pub use registration::Registration;
+pub use revocation::{Revocation, RevocationTarget};
 pub use sas::SasToken;
 pub use seal::{MasterKey, Sealed};
+pub use standing::{CloneEvidence, ClonePolicy, Continuity, Standing, StandingState};
 pub use subscription::{ClientIdentity, QoS, Subscription};
 pub use time::Timestamp;
 pub use vault::{KeySlot, Vault};
+pub use weak::SymmetricWeakness;

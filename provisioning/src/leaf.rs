@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
     AuthorityName, DenyRule, DeviceId, EnrollmentGroupId, EnrollmentRef, GenerationId, HubName, KeyFingerprint,
-    OperationId, RegistrationId, Timestamp,
+    OperationId, RegistrationId, RevocationTarget, Timestamp,
 };
 
 use crate::registry::Actor;
@@ -168,6 +168,88 @@ pub enum LeafEvent {
         /// Denied, or not any more.
         denied: bool,
     },
+    /// A revocation took effect (U7).
+    Revoked {
+        /// What ended.
+        target: RevocationTarget,
+        /// Keys that are denied for ever by it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        keys: Vec<KeyFingerprint>,
+    },
+    /// Rows of a revocation followed.
+    RevocationFollowed {
+        /// Which.
+        target: RevocationTarget,
+        /// The registrations that ended with this record.
+        registrations: Vec<RegistrationId>,
+        /// These were the last.
+        complete: bool,
+    },
+    /// A revocation was lifted.
+    RevocationLifted {
+        /// Which.
+        target: RevocationTarget,
+    },
+    /// An identity is suspected to have a clone (U5).
+    Suspected {
+        /// Whose.
+        owner: KeyOwner,
+        /// The score.
+        score: u32,
+        /// Names of the signals, without repetition.
+        signals: Vec<String>,
+    },
+    /// An identity is held back (U5).
+    Quarantined {
+        /// Whose.
+        owner: KeyOwner,
+        /// The score; 0 when an operator did it.
+        score: u32,
+        /// Names of the signals, without repetition.
+        signals: Vec<String>,
+    },
+    /// An identity was released from quarantine, or a suspicion dismissed.
+    Released {
+        /// Whose.
+        owner: KeyOwner,
+        /// By whom or by which factor.
+        by: String,
+    },
+    /// A session of an identity took over from a live one (U3).
+    TakenOver {
+        /// The hub.
+        hub: HubName,
+        /// The device.
+        device_id: DeviceId,
+        /// In which life.
+        generation: GenerationId,
+        /// Proven by which key.
+        key_fingerprint: KeyFingerprint,
+        /// The older session.
+        older: String,
+        /// The newer one.
+        newer: String,
+    },
+    /// A device with a proven key was refused.
+    AttestationRefused {
+        /// Who asked.
+        registration_id: RegistrationId,
+        /// The proven key.
+        key_fingerprint: KeyFingerprint,
+        /// The stable code.
+        code: u32,
+        /// The stable name.
+        name: String,
+    },
+    /// Refusals without a proven key, counted (design rule 19).
+    RefusalsCounted {
+        /// The minute, in milliseconds since the Unix epoch.
+        minute: Timestamp,
+        /// The stable name of the refusal.
+        name: String,
+        /// How many.
+        count: u64,
+    },
     /// A hub device was deleted.
     DeviceDeleted {
         /// Its hub.
@@ -176,6 +258,11 @@ pub enum LeafEvent {
         device_id: DeviceId,
         /// The life that ended.
         generation: GenerationId,
+    },
+    /// A registry was restored from a backup, and began a new log: always the first leaf of one.
+    LogContinued {
+        /// The checkpoint of the log before, as the backup had it: a signed note.
+        previous: String,
     },
 }
 

@@ -12,15 +12,20 @@ pub mod decide;
 pub mod evidence;
 pub mod leaf;
 pub mod limiter;
+pub mod memory;
 pub mod registry;
 pub mod service;
 pub mod tpm;
 pub mod trust;
 pub mod x509;
 
+#[cfg(test)]
+#[path = "../../fuzz/damaged.rs"]
+mod damaged;
+
 pub use answer::Answer;
 pub use attest::{Attested, Claim, Proof, TpmKeys};
-pub use decide::{Decision, decide};
+pub use decide::{Decision, decide, other_holder};
 pub use evidence::RefusalRing;
 pub use leaf::Leaf;
 pub use limiter::{FailureLimit, FailureLimiter};

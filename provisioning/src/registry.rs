@@ -8,12 +8,14 @@ use unicity_identity::enrollment::EnrollmentTerms;
 use unicity_identity::error::KeyOwner;
 use unicity_identity::json::JsonText;
 use unicity_identity::{
-    Authority, AuthorityName, ClientIdentity, DenyRule, DeviceId, DeviceIdentity, DeviceStatus, EnrollmentGroup,
-    EnrollmentGroupId, Entropy, HubName, IndividualEnrollment, KeyFingerprint, Refusal, Registration, RegistrationId,
-    RevocationList, Subscription, Timestamp,
+    Authority, AuthorityName, BatchLabel, ClientIdentity, CloneEvidence, Continuity, DenyRule, DeviceId,
+    DeviceIdentity, DeviceStatus, EnrollmentGroup, EnrollmentGroupId, Entropy, HubName, IndividualEnrollment,
+    KeyFingerprint, Refusal, Registration, RegistrationId, Revocation, RevocationList, RevocationTarget, Standing,
+    Subscription, Timestamp,
 };
 
 use crate::attest::Attested;
+use crate::leaf::LeafEvent;
 
 /// A value that comes later. Boxed, so that the port stays a plain object and names no async runtime.
 pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
@@ -88,7 +90,35 @@ pub trait RegistryView {
     fn deny_rules(&self) -> Result<Vec<DenyRule>, Fault> {
         Ok(Vec::new())
     }
-    /// A number that rises whenever a group, an authority, a revocation list or a deny rule changes: what is made of them can be
+    /// All revocations in force, in the order of their targets.
+    ///
+    /// # Errors
+    /// As above.
+    fn revocations(&self) -> Result<Vec<Revocation>, Fault> {
+        Ok(Vec::new())
+    }
+    /// The standing of an identity; `None`: it was never suspected.
+    ///
+    /// # Errors
+    /// As above.
+    fn standing(&self, _owner: &KeyOwner) -> Result<Option<Standing>, Fault> {
+        Ok(None)
+    }
+    /// All standings, in the order of their owners.
+    ///
+    /// # Errors
+    /// As above.
+    fn standings(&self) -> Result<Vec<Standing>, Fault> {
+        Ok(Vec::new())
+    }
+    /// The continuity counter of a registration id; `None`: none was handed out.
+    ///
+    /// # Errors
+    /// As above.
+    fn continuity(&self, _id: &RegistrationId) -> Result<Option<Continuity>, Fault> {
+        Ok(None)
+    }
+    /// A number that rises whenever a group, an authority, a revocation list, a deny rule or a revocation changes: what is made of them can be
     /// kept until then. `None`: not known, keep nothing.
     fn trust_version(&self) -> Option<u64> {
         None
@@ -291,12 +321,66 @@ pub enum Command {
         /// Denied from now on, or not any more.
         denied: bool,
     },
+    /// An identity, key, authority, group or batch is revoked (U7).
+    Revoke {
+        /// What ends.
+        target: RevocationTarget,
+        /// Why, in the operator's words.
+        reason: Option<String>,
+    },
+    /// The rows of a revocation follow: these registrations end.
+    FollowRevocation {
+        /// Which.
+        target: RevocationTarget,
+        /// Registrations that it covers; each is checked again.
+        registrations: Vec<RegistrationId>,
+        /// These were the last.
+        complete: bool,
+    },
+    /// A revocation is lifted. Keys that it denied stay denied.
+    LiftRevocation {
+        /// Which.
+        target: RevocationTarget,
+    },
+    /// The standing of an identity changes under new evidence, or by an operator.
+    SetStanding {
+        /// Whose.
+        owner: KeyOwner,
+        /// What becomes of it.
+        verdict: StandingVerdict,
+    },
+    /// Something about an identity that is worth a leaf and changes no record: a takeover, a refusal with a proven key.
+    Note(Box<LeafEvent>),
     /// What a clean-session-0 client is subscribed to from now on; `None` ends its session state.
     SetSubscriptions {
         /// Whose.
         client: ClientIdentity,
         /// All of them.
         subscriptions: Option<Vec<Subscription>>,
+    },
+}
+
+/// What becomes of a standing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StandingVerdict {
+    /// Evidence passed the threshold: suspected, or held back if the policy says so.
+    Suspect {
+        /// The whole score.
+        score: u32,
+        /// The new observations.
+        evidence: Vec<CloneEvidence>,
+        /// Hold it back.
+        quarantine: bool,
+    },
+    /// Held back by an operator.
+    Quarantine {
+        /// Why, in the operator's words.
+        reason: String,
+    },
+    /// Released.
+    Release {
+        /// By whom or by which factor.
+        by: String,
     },
 }
 
@@ -323,6 +407,8 @@ pub struct IndividualDraft {
     pub device_id: Option<DeviceId>,
     /// Free JSON.
     pub optional_device_information: Option<JsonText>,
+    /// The batch that it belongs to.
+    pub batch: Option<BatchLabel>,
     /// The terms; without an attestation the stored one is kept (`service-rest.md` 3.2).
     pub terms: TermsDraft,
 }
@@ -382,6 +468,10 @@ pub enum Outcome {
     Device(Box<DeviceIdentity>),
     /// The stored authority.
     Authority(Box<Authority>),
+    /// The stored revocation.
+    Revocation(Box<Revocation>),
+    /// The stored standing.
+    Standing(Box<Standing>),
     /// Done; nothing to show.
     Done,
 }
@@ -424,4 +514,16 @@ pub enum Change {
     PutDenyRule(DenyRule),
     /// Denies it no more.
     DeleteDenyRule(DenyRule),
+    /// Stores a revocation.
+    PutRevocation(Box<Revocation>),
+    /// Lifts one.
+    DeleteRevocation(RevocationTarget),
+    /// Stores the standing of an identity.
+    PutStanding(Box<Standing>),
+    /// Forgets one.
+    DeleteStanding(KeyOwner),
+    /// Stores a continuity counter.
+    PutContinuity(RegistrationId, Continuity),
+    /// Forgets one.
+    DeleteContinuity(RegistrationId),
 }

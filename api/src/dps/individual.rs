@@ -4,7 +4,7 @@ use http::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 use unicity_identity::error::Subject;
-use unicity_identity::{DeviceId, Entropy, IndividualEnrollment, Refusal, RegistrationId};
+use unicity_identity::{BatchLabel, DeviceId, Entropy, IndividualEnrollment, InvalidId, Refusal, RegistrationId};
 use unicity_provisioning::registry::IndividualDraft;
 use unicity_provisioning::{Command, Outcome, Precondition};
 
@@ -23,6 +23,7 @@ struct IndividualBody {
     registration_id: Option<String>,
     device_id: Option<String>,
     optional_device_information: Option<Value>,
+    batch: Option<Value>,
 }
 
 fn stored(shared: &Shared, id: &RegistrationId) -> Result<IndividualEnrollment, Failure> {
@@ -72,9 +73,21 @@ pub(super) fn draft(
             own.optional_device_information,
             shared.settings.free_json_bytes_max,
         )?,
+        batch: batch(own.batch, stored.as_ref())?,
         terms: terms::draft(shared, body, Scope::Individual, stored_terms, is_update, entropy)?,
         registration_id,
     })
+}
+
+/// The batch label, an extension of ours. A service SDK drops members that it does not know: one that is left out stays as it was.
+fn batch(given: Option<Value>, stored: Option<&IndividualEnrollment>) -> Result<Option<BatchLabel>, Failure> {
+    match given {
+        None => Ok(stored.and_then(|stored| stored.batch.clone())),
+        Some(Value::String(text)) => {
+            text.parse().map(Some).map_err(|error: InvalidId| Failure::invalid("batch", error.to_string()))
+        }
+        Some(_) => Err(Failure::invalid("batch", "it is not a string".into())),
+    }
 }
 
 pub(super) async fn put(shared: &Shared, id: &str, proven: &Proven) -> Result<Response<ApiBody>, Failure> {

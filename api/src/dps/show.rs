@@ -29,6 +29,9 @@ pub(super) fn individual(
     if let Some(information) = &enrollment.optional_device_information {
         out.insert("optionalDeviceInformation".into(), information.to_value());
     }
+    if let Some(batch) = &enrollment.batch {
+        out.insert("batch".into(), json!(batch));
+    }
     terms(&mut out, &enrollment.terms, enrollment.etag, enrollment.created, enrollment.updated);
     Value::Object(out)
 }
@@ -72,6 +75,9 @@ fn terms(out: &mut Map<String, Value>, terms: &EnrollmentTerms, etag: ETag, crea
     }
     if !terms.hubs.is_empty() {
         out.insert("iotHubs".into(), json!(terms.hubs));
+    }
+    if let Some(policy) = terms.clone_policy {
+        out.insert("clonePolicy".into(), json!(policy));
     }
     if let Some(payload) = &terms.payload {
         out.insert("payload".into(), payload.to_value());

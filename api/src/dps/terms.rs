@@ -30,6 +30,7 @@ struct TermsBody {
     iot_hub_host_name: Option<String>,
     initial_twin: Option<Value>,
     payload: Option<Value>,
+    clone_policy: Option<String>,
 }
 
 /// `capabilities` of enrollments and devices.
@@ -78,6 +79,7 @@ pub(super) fn draft(
     entropy: &mut Entropy,
 ) -> Result<TermsDraft, Failure> {
     let body: TermsBody = members(body)?;
+    let stored_policy = stored.and_then(|stored| stored.clone_policy);
     let stored = stored.map(|stored| &stored.attestation);
     let Given { attestation, given } = attestation::read(shared, body.attestation, scope, stored, is_update, entropy)?;
     let allocation = match body.allocation_policy.as_deref().filter(|text| !text.is_empty()) {
@@ -110,6 +112,12 @@ pub(super) fn draft(
             iot_edge: body.capabilities.and_then(|capabilities| capabilities.iot_edge).unwrap_or(false),
             initial_twin: free_json("initialTwin", body.initial_twin, shared.settings.free_json_bytes_max)?,
             payload: free_json("payload", body.payload, payload_max)?,
+            clone_policy: match body.clone_policy {
+                // A service SDK drops members that it does not know: what is left out stays as it was.
+                None => stored_policy,
+                Some(text) if text.is_empty() => None,
+                Some(text) => Some(text.parse().map_err(|why| Failure::invalid("clonePolicy", why))?),
+            },
         },
         keys_given: given,
     })

@@ -1,6 +1,5 @@
 //! A registry in memory that decides as the real one does, and a telemetry log to read from.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -8,116 +7,17 @@ use tokio::sync::Notify;
 use unicity_hub::{AppendDone, Entry, Pending as HubPending, RecordBody, StoredRecord, TelemetryLog, TelemetryReader};
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
-    Authority, AuthorityName, ClientIdentity, DenyRule, DeviceId, DeviceIdentity, EnrollmentGroup, EnrollmentGroupId,
-    HubName, IndividualEnrollment, KeyFingerprint, Registration, RegistrationId, RevocationList, Subscription,
+    Authority, AuthorityName, ClientIdentity, Continuity, DenyRule, DeviceId, DeviceIdentity, EnrollmentGroup,
+    EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, Registration, RegistrationId, Revocation,
+    RevocationList, Standing, Subscription,
 };
+use unicity_provisioning::memory::Memory;
 use unicity_provisioning::{
-    Change, Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request, Settings, decide,
+    Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request, Settings, decide,
 };
-
-#[derive(Default)]
-struct State {
-    individuals: BTreeMap<RegistrationId, IndividualEnrollment>,
-    groups: BTreeMap<EnrollmentGroupId, EnrollmentGroup>,
-    registrations: BTreeMap<RegistrationId, Registration>,
-    devices: BTreeMap<(HubName, DeviceId), DeviceIdentity>,
-    keys: BTreeMap<KeyFingerprint, KeyOwner>,
-    authorities: BTreeMap<AuthorityName, Authority>,
-    revocation_lists: BTreeMap<KeyFingerprint, RevocationList>,
-    denied: BTreeSet<DenyRule>,
-}
-
-impl RegistryView for State {
-    fn individual(&self, id: &RegistrationId) -> Result<Option<IndividualEnrollment>, Fault> {
-        Ok(self.individuals.get(id).cloned())
-    }
-    fn group(&self, id: &EnrollmentGroupId) -> Result<Option<EnrollmentGroup>, Fault> {
-        Ok(self.groups.get(id).cloned())
-    }
-    fn groups(&self) -> Result<Vec<EnrollmentGroup>, Fault> {
-        Ok(self.groups.values().cloned().collect())
-    }
-    fn registration(&self, id: &RegistrationId) -> Result<Option<Registration>, Fault> {
-        Ok(self.registrations.get(id).cloned())
-    }
-    fn device(&self, hub: &HubName, id: &DeviceId) -> Result<Option<DeviceIdentity>, Fault> {
-        Ok(self.devices.get(&(hub.clone(), id.clone())).cloned())
-    }
-    fn key_owner(&self, key: &KeyFingerprint) -> Result<Option<KeyOwner>, Fault> {
-        Ok(self.keys.get(key).cloned())
-    }
-    fn subscriptions(&self, _: &ClientIdentity) -> Result<Option<Vec<Subscription>>, Fault> {
-        Ok(None)
-    }
-    fn authority(&self, name: &AuthorityName) -> Result<Option<Authority>, Fault> {
-        Ok(self.authorities.get(name).cloned())
-    }
-    fn authorities(&self) -> Result<Vec<Authority>, Fault> {
-        Ok(self.authorities.values().cloned().collect())
-    }
-    fn revocation_lists(&self) -> Result<Vec<RevocationList>, Fault> {
-        Ok(self.revocation_lists.values().cloned().collect())
-    }
-    fn deny_rules(&self) -> Result<Vec<DenyRule>, Fault> {
-        Ok(self.denied.iter().cloned().collect())
-    }
-}
-
-impl State {
-    fn apply(&mut self, change: Change) {
-        match change {
-            Change::PutIndividual(record) => {
-                self.individuals.insert(record.registration_id.clone(), *record);
-            }
-            Change::DeleteIndividual(id) => {
-                self.individuals.remove(&id);
-            }
-            Change::PutGroup(record) => {
-                self.groups.insert(record.group_id.clone(), *record);
-            }
-            Change::DeleteGroup(id) => {
-                self.groups.remove(&id);
-            }
-            Change::PutRegistration(record) => {
-                self.registrations.insert(record.registration_id.clone(), *record);
-            }
-            Change::DeleteRegistration(id) => {
-                self.registrations.remove(&id);
-            }
-            Change::PutDevice(record) => {
-                self.devices.insert((record.hub.clone(), record.device_id.clone()), *record);
-            }
-            Change::DeleteDevice(hub, id) => {
-                self.devices.remove(&(hub, id));
-            }
-            Change::PutKey(key, owner) => {
-                self.keys.insert(key, owner);
-            }
-            Change::DeleteKey(key) => {
-                self.keys.remove(&key);
-            }
-            Change::PutAuthority(record) => {
-                self.authorities.insert(record.name.clone(), *record);
-            }
-            Change::DeleteAuthority(name) => {
-                self.authorities.remove(&name);
-            }
-            Change::PutRevocationList(record) => {
-                self.revocation_lists.insert(record.issuer_key, *record);
-            }
-            Change::PutDenyRule(rule) => {
-                self.denied.insert(rule);
-            }
-            Change::DeleteDenyRule(rule) => {
-                self.denied.remove(&rule);
-            }
-            Change::PutSubscriptions(..) | Change::DeleteSubscriptions(_) => {}
-        }
-    }
-}
 
 pub(crate) struct FakeRegistry {
-    state: Mutex<State>,
+    state: Mutex<Memory>,
     settings: Arc<Settings>,
     /// When set, writes are refused as after a failed sync.
     pub(crate) poisoned: Mutex<bool>,
@@ -177,6 +77,18 @@ impl RegistryView for FakeRegistry {
     }
     fn deny_rules(&self) -> Result<Vec<DenyRule>, Fault> {
         self.state.lock().deny_rules()
+    }
+    fn revocations(&self) -> Result<Vec<Revocation>, Fault> {
+        self.state.lock().revocations()
+    }
+    fn standing(&self, owner: &KeyOwner) -> Result<Option<Standing>, Fault> {
+        self.state.lock().standing(owner)
+    }
+    fn standings(&self) -> Result<Vec<Standing>, Fault> {
+        self.state.lock().standings()
+    }
+    fn continuity(&self, id: &RegistrationId) -> Result<Option<Continuity>, Fault> {
+        self.state.lock().continuity(id)
     }
 }
 

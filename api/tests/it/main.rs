@@ -22,3 +22,4 @@ mod revocation;
 mod server;
 mod telemetry;
 mod tpm;
+mod weak_keys;

@@ -3,7 +3,7 @@
 //! The fake registry decides with the real decisions over maps; the fake log keeps the real fence, and stores when it is told to.
 //! Time is tokio's paused clock: a test that sleeps waits until everyone else has nothing more to do.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -26,12 +26,13 @@ use unicity_identity::device::DeviceAuthentication;
 use unicity_identity::enrollment::EnrollmentTerms;
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
-    Attestation, ClientIdentity, DeviceId, DeviceIdentity, DeviceStatus, ETag, EnrollmentGroup, EnrollmentGroupId,
-    Entropy, Environment, GenerationId, HubDirectory, HubName, IndividualEnrollment, KeyFingerprint, LinkedHub,
-    MasterKey, ProvisioningStatus, Registration, RegistrationId, SasToken, SharedAccessKey, Subscription, Timestamp,
-    Vault,
+    Attestation, ClientIdentity, Continuity, DeviceId, DeviceIdentity, DeviceStatus, ETag, EnrollmentGroup,
+    EnrollmentGroupId, Entropy, Environment, GenerationId, HubDirectory, HubName, IndividualEnrollment, KeyFingerprint,
+    LinkedHub, MasterKey, ProvisioningStatus, Registration, RegistrationId, Revocation, SasToken, SharedAccessKey,
+    Standing, Subscription, Timestamp, Vault,
 };
 use unicity_listener::{ConnectionInfo, Service, UnauthenticatedPermit};
+use unicity_provisioning::memory::Memory;
 use unicity_provisioning::registry::{Fault, IndividualDraft, Page, Pending, TermsDraft};
 use unicity_provisioning::{
     Actor, Change, Command, FailureLimit, Outcome, Precondition, Provisioning, RefusalRing, Registry, RegistryError,
@@ -44,18 +45,8 @@ pub(crate) const HUB: &str = "hub.local";
 /// 2026-01-02T03:04:05.678Z
 pub(crate) const NOW: Timestamp = Timestamp(1_767_323_045_678);
 
-#[derive(Default)]
-struct Maps {
-    individuals: BTreeMap<RegistrationId, IndividualEnrollment>,
-    groups: BTreeMap<EnrollmentGroupId, EnrollmentGroup>,
-    registrations: BTreeMap<RegistrationId, Registration>,
-    devices: BTreeMap<(HubName, DeviceId), DeviceIdentity>,
-    keys: BTreeMap<KeyFingerprint, KeyOwner>,
-    subscriptions: BTreeMap<ClientIdentity, Vec<Subscription>>,
-}
-
 pub(crate) struct FakeRegistry {
-    maps: Mutex<Maps>,
+    maps: Mutex<Memory>,
     settings: Arc<Settings>,
     pub(crate) writes: AtomicU64,
     held: watch::Sender<bool>,
@@ -80,21 +71,7 @@ impl FakeRegistry {
 
     fn apply(&self, change: Change) {
         let mut maps = self.maps.lock();
-        match change {
-            Change::PutIndividual(it) => drop(maps.individuals.insert(it.registration_id.clone(), *it)),
-            Change::DeleteIndividual(id) => drop(maps.individuals.remove(&id)),
-            Change::PutGroup(it) => drop(maps.groups.insert(it.group_id.clone(), *it)),
-            Change::DeleteGroup(id) => drop(maps.groups.remove(&id)),
-            Change::PutRegistration(it) => drop(maps.registrations.insert(it.registration_id.clone(), *it)),
-            Change::DeleteRegistration(id) => drop(maps.registrations.remove(&id)),
-            Change::PutDevice(it) => drop(maps.devices.insert((it.hub.clone(), it.device_id.clone()), *it)),
-            Change::DeleteDevice(hub, id) => drop(maps.devices.remove(&(hub, id))),
-            Change::PutKey(key, owner) => drop(maps.keys.insert(key, owner)),
-            Change::DeleteKey(key) => drop(maps.keys.remove(&key)),
-            Change::PutSubscriptions(client, list) => drop(maps.subscriptions.insert(client, list)),
-            Change::DeleteSubscriptions(client) => drop(maps.subscriptions.remove(&client)),
-            other => panic!("no test here makes {other:?}"),
-        }
+        maps.apply(change);
     }
 }
 
@@ -119,6 +96,15 @@ impl RegistryView for FakeRegistry {
     }
     fn subscriptions(&self, client: &ClientIdentity) -> Result<Option<Vec<Subscription>>, Fault> {
         Ok(self.stored_subscriptions(client))
+    }
+    fn revocations(&self) -> Result<Vec<Revocation>, Fault> {
+        self.maps.lock().revocations()
+    }
+    fn standing(&self, owner: &KeyOwner) -> Result<Option<Standing>, Fault> {
+        self.maps.lock().standing(owner)
+    }
+    fn continuity(&self, id: &RegistrationId) -> Result<Option<Continuity>, Fault> {
+        self.maps.lock().continuity(id)
     }
 }
 
@@ -351,6 +337,7 @@ impl World {
             id_scope: SCOPE.parse().unwrap(),
             hubs: HubDirectory::new(vec![hub]).unwrap(),
             mode: UnicityMode::Strict,
+            allow_shared: Default::default(),
             token_skew_seconds: 300,
             payload_bytes_max: 8192,
         });
@@ -426,12 +413,14 @@ impl World {
             reprovision: None,
             iot_edge: false,
             initial_twin: None,
+            clone_policy: None,
             payload: None,
         };
         let draft = IndividualDraft {
             registration_id: id.parse().unwrap(),
             device_id: None,
             optional_device_information: None,
+            batch: None,
             terms: TermsDraft { terms, keys_given: true },
         };
         let command = Command::PutIndividual { draft: Box::new(draft), precondition: Precondition::Absent };

@@ -6,8 +6,12 @@ mod device;
 mod enroll;
 mod keys;
 mod register;
+mod revoke;
+mod standing;
 #[cfg(test)]
 mod tests;
+
+pub use keys::other_holder;
 
 use unicity_identity::error::Subject;
 use unicity_identity::{ETag, Refusal};
@@ -45,7 +49,9 @@ pub fn decide(view: &dyn RegistryView, settings: &Settings, mut request: Request
             enroll::put_group(view, settings, *draft, &precondition, now, entropy)?
         }
         Command::DeleteGroup { id, precondition } => enroll::delete_group(view, id, &precondition)?,
-        Command::DeleteRegistration { id, precondition } => enroll::delete_registration(view, id, &precondition)?,
+        Command::DeleteRegistration { id, precondition } => {
+            enroll::delete_registration(view, settings, id, &precondition)?
+        }
         Command::PutDevice { draft, precondition } => {
             device::put_device(view, settings, *draft, &precondition, now, entropy)?
         }
@@ -58,6 +64,13 @@ pub fn decide(view: &dyn RegistryView, settings: &Settings, mut request: Request
         Command::DeleteAuthority { name, precondition } => authority::delete(view, name, &precondition)?,
         Command::PutRevocationList(list) => authority::put_revocation_list(*list),
         Command::SetDenyRule { rule, denied } => authority::set_deny_rule(rule, denied),
+        Command::Revoke { target, reason } => revoke::revoke(view, settings, target, reason, &request.actor, now)?,
+        Command::FollowRevocation { target, registrations, complete } => {
+            revoke::follow(view, settings, target, registrations, complete, now, entropy)?
+        }
+        Command::LiftRevocation { target } => revoke::lift(view, target)?,
+        Command::SetStanding { owner, verdict } => standing::set(view, owner, verdict, now)?,
+        Command::Note(event) => (Vec::new(), *event, Outcome::Done),
         Command::SetSubscriptions { client, subscriptions } => {
             let change = match subscriptions {
                 Some(subscriptions) => Change::PutSubscriptions(client, subscriptions),

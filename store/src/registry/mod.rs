@@ -25,6 +25,7 @@ mod hashing;
 mod index;
 mod layer;
 mod leaves;
+mod legacy;
 mod listing;
 mod metrics;
 mod offline;
@@ -37,7 +38,7 @@ mod tables;
 mod view;
 mod writer;
 
-pub(crate) use freeze::{Frozen, check_copy, set_boot};
+pub(crate) use freeze::{Frozen, begin_log, check_copy};
 pub(crate) use recover::INDEX_FILE;
 
 pub use metrics::COMMIT_BUCKETS;

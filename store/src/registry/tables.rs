@@ -4,12 +4,13 @@
 use redb::TableDefinition;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use unicity_identity::{ClientIdentity, DenyRule, DeviceId, HubName};
+use unicity_identity::error::KeyOwner;
+use unicity_identity::{ClientIdentity, DenyRule, DeviceId, HubName, RevocationTarget};
 use unicity_provisioning::{Change, Fault};
 
-use super::record;
+use super::{legacy, record};
 
-/// The format of values, of journal records and of the index as a whole; a newer one is refused.
+/// The format of journal records, of the index as a whole, and of the values of most tables; a newer one is refused.
 pub(super) const FORMAT: u8 = 1;
 
 /// All keys and values are bytes: keys sort as their bytes do, in the overlay as in redb.
@@ -28,10 +29,13 @@ pub(super) enum Table {
     Authorities = 6,
     RevocationLists = 7,
     Denied = 8,
+    Revocations = 9,
+    Standings = 10,
+    Continuity = 11,
 }
 
 impl Table {
-    pub(super) const COUNT: usize = 9;
+    pub(super) const COUNT: usize = 12;
     pub(super) const ALL: [Self; Self::COUNT] = [
         Self::Individuals,
         Self::Groups,
@@ -42,12 +46,24 @@ impl Table {
         Self::Authorities,
         Self::RevocationLists,
         Self::Denied,
+        Self::Revocations,
+        Self::Standings,
+        Self::Continuity,
     ];
     /// What decides whom the service trusts to vouch for certificates.
-    pub(super) const TRUST: [Self; 4] = [Self::Groups, Self::Authorities, Self::RevocationLists, Self::Denied];
+    pub(super) const TRUST: [Self; 5] =
+        [Self::Groups, Self::Authorities, Self::RevocationLists, Self::Denied, Self::Revocations];
 
     pub(super) fn from_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// The format of its values as they are written today.
+    fn format(self) -> u8 {
+        match self {
+            Self::Individuals | Self::Groups => 2,
+            _ => FORMAT,
+        }
     }
 
     pub(super) fn name(self) -> &'static str {
@@ -61,6 +77,9 @@ impl Table {
             Self::Authorities => "authorities",
             Self::RevocationLists => "revocation_lists",
             Self::Denied => "denied",
+            Self::Revocations => "revocations",
+            Self::Standings => "standings",
+            Self::Continuity => "continuity",
         }
     }
 
@@ -74,12 +93,14 @@ pub(super) fn write_change(change: &Change, out: &mut Vec<u8>) {
     match change {
         Change::PutIndividual(record) => {
             record::put(Table::Individuals, &[record.registration_id.as_str().as_bytes()], out, |out| {
-                encode(record, out)
+                encode_as(Table::Individuals.format(), record, out)
             });
         }
         Change::DeleteIndividual(id) => record::delete(Table::Individuals, &[id.as_str().as_bytes()], out),
         Change::PutGroup(record) => {
-            record::put(Table::Groups, &[record.group_id.as_str().as_bytes()], out, |out| encode(record, out));
+            record::put(Table::Groups, &[record.group_id.as_str().as_bytes()], out, |out| {
+                encode_as(Table::Groups.format(), record, out)
+            });
         }
         Change::DeleteGroup(id) => record::delete(Table::Groups, &[id.as_str().as_bytes()], out),
         Change::PutRegistration(record) => {
@@ -106,6 +127,18 @@ pub(super) fn write_change(change: &Change, out: &mut Vec<u8>) {
         }
         Change::PutDenyRule(rule) => record::put(Table::Denied, &[&deny_key(rule)], out, |out| encode(rule, out)),
         Change::DeleteDenyRule(rule) => record::delete(Table::Denied, &[&deny_key(rule)], out),
+        Change::PutRevocation(revocation) => {
+            record::put(Table::Revocations, &[&target_key(&revocation.target)], out, |out| encode(revocation, out));
+        }
+        Change::DeleteRevocation(target) => record::delete(Table::Revocations, &[&target_key(target)], out),
+        Change::PutStanding(standing) => {
+            record::put(Table::Standings, &[&owner_key(&standing.owner)], out, |out| encode(standing, out));
+        }
+        Change::DeleteStanding(owner) => record::delete(Table::Standings, &[&owner_key(owner)], out),
+        Change::PutContinuity(id, continuity) => {
+            record::put(Table::Continuity, &[id.as_str().as_bytes()], out, |out| encode(continuity, out));
+        }
+        Change::DeleteContinuity(id) => record::delete(Table::Continuity, &[id.as_str().as_bytes()], out),
     }
 }
 
@@ -121,6 +154,28 @@ fn deny_key(rule: &DenyRule) -> Vec<u8> {
             let name = [issuer.as_bytes(), b"\0", serial.as_bytes()].concat();
             [b"s".as_slice(), ring::digest::digest(&ring::digest::SHA256, &name).as_ref()].concat()
         }
+    }
+}
+
+/// A letter for the kind of target, then what it names.
+fn target_key(target: &RevocationTarget) -> Vec<u8> {
+    let (kind, rest): (u8, &[u8]) = match target {
+        RevocationTarget::Registration(id) => (b'r', id.as_str().as_bytes()),
+        RevocationTarget::Key(key) => (b'k', &key.0),
+        RevocationTarget::Certificate(sha256) => (b'c', sha256),
+        RevocationTarget::Authority { key, .. } => (b'a', &key.0),
+        RevocationTarget::Group(id) => (b'g', id.as_str().as_bytes()),
+        RevocationTarget::Batch(label) => (b'b', label.as_str().as_bytes()),
+    };
+    [&[kind], rest].concat()
+}
+
+/// A letter for the kind of owner, then its id.
+pub(super) fn owner_key(owner: &KeyOwner) -> Vec<u8> {
+    match owner {
+        KeyOwner::Registration(id) => [b"r", id.as_str().as_bytes()].concat(),
+        KeyOwner::Group(id) => [b"g", id.as_str().as_bytes()].concat(),
+        KeyOwner::Device(hub, id) => [b"d".as_slice(), &device_key(hub, id)].concat(),
     }
 }
 
@@ -146,7 +201,11 @@ pub(super) fn client_key(client: &ClientIdentity) -> Vec<u8> {
 
 /// Appends a value: the format, then the record in postcard's encoding.
 fn encode<T: Serialize>(record: &T, out: &mut Vec<u8>) {
-    out.push(FORMAT);
+    encode_as(FORMAT, record, out);
+}
+
+fn encode_as<T: Serialize>(format: u8, record: &T, out: &mut Vec<u8>) {
+    out.push(format);
     let bytes = std::mem::take(out);
     *out = postcard::to_extend(record, bytes).expect("records have only values that postcard encodes");
 }
@@ -156,11 +215,16 @@ fn encode<T: Serialize>(record: &T, out: &mut Vec<u8>) {
 /// # Errors
 /// [`Fault`] if a newer program wrote it, or it is none.
 pub(super) fn decode<T: DeserializeOwned>(table: Table, bytes: &[u8]) -> Result<T, Fault> {
+    let malformed = |error| Fault(format!("a record of {} does not decode: {error}", table.name()));
+    let format = table.format();
     match bytes.split_first() {
-        Some((&FORMAT, rest)) => postcard::from_bytes(rest)
-            .map_err(|error| Fault(format!("a record of {} does not decode: {error}", table.name()))),
+        Some((&found, rest)) if found == format => postcard::from_bytes(rest).map_err(malformed),
+        Some((&older, rest)) if older < format => match legacy::upgrade(table, rest) {
+            Some(upgraded) => postcard::from_bytes(&upgraded).map_err(malformed),
+            None => Err(Fault(format!("a record of {}, of format {older}, does not decode", table.name()))),
+        },
         Some((newer, _)) => Err(Fault(format!(
-            "a record of {} has format {newer}, this program reads {FORMAT}: run the version that wrote it",
+            "a record of {} has format {newer}, this program reads {format}: run the version that wrote it",
             table.name()
         ))),
         None => Err(Fault(format!("a record of {} is empty", table.name()))),

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
-    Authority, AuthorityName, ClientIdentity, DenyRule, DeviceId, DeviceIdentity, EnrollmentGroup, EnrollmentGroupId,
-    HubName, IndividualEnrollment, KeyFingerprint, Registration, RegistrationId, RevocationList, Subscription,
+    Authority, AuthorityName, ClientIdentity, Continuity, DenyRule, DeviceId, DeviceIdentity, EnrollmentGroup,
+    EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, Registration, RegistrationId, Revocation,
+    RevocationList, Standing, Subscription,
 };
 use unicity_provisioning::{Fault, RegistryView};
 
@@ -16,7 +17,7 @@ use super::index::Index;
 use super::layer::{Known, Layer};
 use super::listing;
 use super::overlay::Overlay;
-use super::tables::{Table, client_key, decode, device_key};
+use super::tables::{Table, client_key, decode, device_key, owner_key};
 
 /// State to read: the layers before the index, the newest first.
 #[derive(Clone, Copy)]
@@ -121,6 +122,22 @@ impl RegistryView for View<'_> {
 
     fn deny_rules(&self) -> Result<Vec<DenyRule>, Fault> {
         listing::all(self, Table::Denied)
+    }
+
+    fn revocations(&self) -> Result<Vec<Revocation>, Fault> {
+        listing::all(self, Table::Revocations)
+    }
+
+    fn standing(&self, owner: &KeyOwner) -> Result<Option<Standing>, Fault> {
+        self.get(Table::Standings, &owner_key(owner))
+    }
+
+    fn standings(&self) -> Result<Vec<Standing>, Fault> {
+        listing::all(self, Table::Standings)
+    }
+
+    fn continuity(&self, id: &RegistrationId) -> Result<Option<Continuity>, Fault> {
+        self.get(Table::Continuity, id.as_str().as_bytes())
     }
 
     fn trust_version(&self) -> Option<u64> {

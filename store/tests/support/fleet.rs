@@ -38,6 +38,7 @@ pub fn settings() -> Arc<Settings> {
         id_scope: "0ne00000001".parse().unwrap(),
         hubs: HubDirectory::new(vec![hub]).unwrap(),
         mode: UnicityMode::Strict,
+        allow_shared: Default::default(),
         token_skew_seconds: 300,
         payload_bytes_max: 8192,
     })
@@ -84,6 +85,7 @@ fn terms([primary, secondary]: [KeySlot; 2]) -> TermsDraft {
             reprovision: None,
             iot_edge: false,
             initial_twin: None,
+            clone_policy: None,
             payload: None,
         },
         keys_given: true,
@@ -104,6 +106,7 @@ pub fn put_individual(n: u64, keys: [KeySlot; 2]) -> Request {
         registration_id: id(n),
         device_id: None,
         optional_device_information: None,
+        batch: None,
         terms: terms(keys),
     };
     request(Command::PutIndividual { draft: Box::new(draft), precondition: Precondition::Absent }, u64::MAX / 3 + n)

@@ -4,13 +4,14 @@
 
 mod raw;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
-use unicity_identity::{HubHost, HubName};
+use unicity_identity::{HubHost, HubName, KeyFingerprint};
 use unicity_provisioning::UnicityMode;
 use unicity_provisioning::x509::StalePolicy;
 
@@ -30,6 +31,7 @@ pub(crate) struct Config {
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     pub(crate) hubs: Vec<HubConfig>,
     pub(crate) mode: UnicityMode,
+    pub(crate) allow_shared: BTreeSet<KeyFingerprint>,
     pub(crate) stale_crl: StalePolicy,
     pub(crate) limits: raw::Limits,
     pub(crate) registry: raw::Registry,
@@ -190,6 +192,12 @@ impl Checker<'_> {
                 raw::Mode::Strict => UnicityMode::Strict,
                 raw::Mode::Compat => UnicityMode::Compat,
             },
+            allow_shared: raw
+                .unicity
+                .allow_shared
+                .iter()
+                .filter_map(|text| self.parsed("allow_shared", text))
+                .collect(),
             stale_crl: match raw.x509.stale_crl {
                 raw::StaleCrl::Warn => StalePolicy::Warn,
                 raw::StaleCrl::Refuse => StalePolicy::Refuse,
@@ -277,6 +285,7 @@ mod tests {
                 &["unicity.toml:4", "above already", "unicity.toml:2", "host is missing"],
             ),
             ("[unicity]\nmode = \"lax\"\n", &["unicity.toml:2", "strict"]),
+            ("[unicity]\nallow_shared = [\"abc\"]\n", &["unicity.toml:2", "allow_shared", "64 hexadecimal digits"]),
             ("[server\n", &["unicity.toml:1"]),
         ] {
             let error = error(text);
