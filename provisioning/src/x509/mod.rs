@@ -25,6 +25,7 @@ pub mod individual;
 mod judge;
 pub mod key;
 pub mod lint;
+mod memo;
 mod name;
 pub mod possession;
 pub mod refusal;
