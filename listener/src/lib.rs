@@ -10,6 +10,7 @@
 mod admission;
 mod bind;
 mod client_certificate;
+mod failures;
 mod handshake;
 mod listener;
 mod metrics;
@@ -20,6 +21,7 @@ mod tls;
 
 pub use admission::UnauthenticatedPermit;
 pub use bind::BindError;
+pub use failures::{HandshakeFailure, HandshakeFailures};
 pub use listener::{Drained, Listener, Transport};
 pub use metrics::{ListenerMetrics, Metric, MetricKind, Refused};
 pub use pem::PemError;
