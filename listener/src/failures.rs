@@ -121,12 +121,13 @@ fn cut(detail: &str) -> Box<str> {
 }
 
 impl HandshakeFailures {
-    pub(crate) fn new(listener: &'static str) -> Self {
+    /// Nothing has failed yet on the listener of this name.
+    pub fn new(listener: &'static str) -> Self {
         Self { listener, inner: Mutex::default() }
     }
 
     /// Keeps one failure.
-    pub(crate) fn record(&self, peer: SocketAddr, cause: Refused, detail: &str, at: SystemTime) {
+    pub fn record(&self, peer: SocketAddr, cause: Refused, detail: &str, at: SystemTime) {
         let detail = cut(detail);
         self.inner.lock().record(peer, cause, detail, at);
     }

@@ -22,7 +22,7 @@ mod tls;
 pub use admission::UnauthenticatedPermit;
 pub use bind::BindError;
 pub use failures::{HandshakeFailure, HandshakeFailures};
-pub use listener::{Drained, Listener, Transport};
+pub use listener::{Drained, Listener, Transport, WallClock};
 pub use metrics::{ListenerMetrics, Metric, MetricKind, Refused};
 pub use pem::PemError;
 pub use rustls_pki_types::{CertificateDer, PrivateKeyDer};

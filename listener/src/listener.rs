@@ -57,7 +57,11 @@ pub struct Listener {
     settings: ListenerSettings,
     metrics: Arc<ListenerMetrics>,
     failures: Arc<HandshakeFailures>,
+    wall_clock: WallClock,
 }
+
+/// Tells the time of day, for records.
+pub type WallClock = fn() -> SystemTime;
 
 impl Listener {
     /// Binds `address` (port 0: any free one). Needs a tokio runtime around it.
@@ -69,7 +73,15 @@ impl Listener {
         let local = socket.local_addr().map_err(|source| BindError::Other { address, source })?;
         let metrics = Arc::new(ListenerMetrics::new(settings.name));
         let failures = Arc::new(HandshakeFailures::new(settings.name));
-        Ok(Self { socket, local, transport, settings, metrics, failures })
+        let wall_clock: WallClock = || SystemTime::UNIX_EPOCH;
+        Ok(Self { socket, local, transport, settings, metrics, failures, wall_clock })
+    }
+
+    /// Dates the kept failures by this clock. Without one they are all of 1970: this crate reads no clock of its own but
+    /// the one that deadlines go by.
+    #[must_use]
+    pub fn with_wall_clock(self, wall_clock: WallClock) -> Self {
+        Self { wall_clock, ..self }
     }
 
     /// The address that is bound, with its real port.
@@ -91,7 +103,7 @@ impl Listener {
     /// `drain` to finish; what is left then is dropped. No service code runs after this returns, but where a service
     /// blocks its thread.
     pub async fn serve<S: Service>(self, service: S, stop: CancellationToken, drain: Duration) -> Drained {
-        let Self { socket, local, transport, settings, metrics, failures } = self;
+        let Self { socket, local, transport, settings, metrics, failures, wall_clock } = self;
         let tasks = TaskTracker::new();
         let cut = CancellationToken::new();
         let house = Arc::new(House {
@@ -104,6 +116,7 @@ impl Listener {
             settings,
             metrics,
             failures,
+            wall_clock,
             stop: stop.clone(),
             cut: cut.clone(),
         });
@@ -132,6 +145,7 @@ struct House {
     settings: ListenerSettings,
     metrics: Arc<ListenerMetrics>,
     failures: Arc<HandshakeFailures>,
+    wall_clock: WallClock,
     peers: Arc<PeerTable>,
     connections: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
@@ -257,7 +271,7 @@ impl House {
 
     fn failed(&self, cause: Refused, peer: SocketAddr, detail: &str) {
         self.metrics.count_refused(cause);
-        self.failures.record(peer, cause, detail, SystemTime::now());
+        self.failures.record(peer, cause, detail, (self.wall_clock)());
     }
 
     fn refuse(&self, cause: Refused, peer: SocketAddr) {

@@ -13,6 +13,7 @@ pub mod evidence;
 pub mod leaf;
 pub mod limiter;
 pub mod registry;
+pub mod revocation_list;
 pub mod service;
 pub mod tpm;
 pub mod trust;
