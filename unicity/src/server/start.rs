@@ -139,12 +139,13 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let mut sources = metric_sources(&mqtt_listener, &https_listener, &broker, &api, &registry, &telemetry);
     sources.push(crl_files::metrics(crl_files.clone()));
     let admin_service = {
-        let (stopping, registry, telemetry) = (stopping.clone(), registry.clone(), telemetry.clone());
+        let stopping = stopping.clone();
+        let health = durable::Health::new(&data, registry.clone(), telemetry.clone());
         let readiness = Arc::new(move || {
             if stopping.load(Ordering::Relaxed) {
                 return Err("the server is stopping".to_owned());
             }
-            durable::health(&registry, &telemetry)
+            health.check()
         });
         Admin::new(readiness, sources, Arc::new(api_settings))
     };
