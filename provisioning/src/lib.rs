@@ -14,6 +14,7 @@ pub mod leaf;
 pub mod limiter;
 pub mod memory;
 pub mod registry;
+pub mod revocation_list;
 pub mod service;
 pub mod tpm;
 pub mod trust;

@@ -7,9 +7,10 @@ use unicity_identity::enrollment::{ProvisioningStatus, StoredCertificate};
 use unicity_identity::{Attestation, DenyRule, ETag, EnrollmentGroup, EnrollmentGroupId, Refusal, Timestamp};
 
 use crate::registry::{Fault, RegistryView};
+use crate::revocation_list;
 use crate::x509::{
-    Anchor, Certificate, ChainRefusal, CrlSet, DenyList, DeviceChain, RevocationRefusal, StalePolicy, UnverifiedCrl,
-    Verified, line_of, nearest_anchor, verify,
+    Anchor, Certificate, ChainRefusal, CrlSet, DenyList, DeviceChain, RevocationRefusal, StalePolicy, Verified,
+    line_of, nearest_anchor, verify,
 };
 
 /// The certificates that a client sent in its handshake, read once a connection.
@@ -105,12 +106,9 @@ impl Trust {
             trust.add_group(view, &group)?;
         }
         for list in view.revocation_lists()? {
-            let parsed = Certificate::parse(&list.issuer_der).map_err(|error| error.to_string()).and_then(|issuer| {
-                let list = UnverifiedCrl::parse(&list.der).map_err(|error| error.to_string())?;
-                list.verify(&issuer).map_err(|error| error.to_string())
-            });
-            match parsed {
-                Ok(list) => drop(trust.crls.add(list)),
+            match revocation_list::read_stored(&list) {
+                Ok(Some(list)) => drop(trust.crls.add(list)),
+                Ok(None) => {}
                 Err(why) => trust.unusable.push(format!("revocation list of key {}: {why}", list.issuer_key)),
             }
         }

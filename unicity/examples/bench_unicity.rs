@@ -184,6 +184,7 @@ fn program_path() -> Result<PathBuf> {
     Ok(std::env::current_exe()?.parent().and_then(Path::parent).ok_or("no target folder")?.join("unicity"))
 }
 
+#[derive(Clone)]
 struct Figure {
     cpu_us: f64,
     per_second: f64,

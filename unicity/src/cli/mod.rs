@@ -12,6 +12,7 @@ mod dev_cert;
 mod device;
 mod doctor;
 mod enroll;
+mod failures;
 mod files;
 mod init;
 mod keys;
