@@ -71,6 +71,9 @@ pub(crate) enum OwnCall {
     PutRevocationList,
     DenyRules,
     SetDenyRule { denied: bool },
+    Revocations,
+    Revoke,
+    LiftRevocation,
 }
 
 /// `device-mqtt.md` 3.
@@ -157,13 +160,16 @@ impl Call {
                 | OwnCall::PutAuthority(_)
                 | OwnCall::VerifyAuthority(_)
                 | OwnCall::PutRevocationList
-                | OwnCall::SetDenyRule { .. } => (Dps, &[ServiceConfig], Read),
+                | OwnCall::SetDenyRule { .. }
+                | OwnCall::Revoke
+                | OwnCall::LiftRevocation => (Dps, &[ServiceConfig], Read),
                 OwnCall::Authorities
                 | OwnCall::GetAuthority(_)
                 | OwnCall::DeleteAuthority(_)
                 | OwnCall::VerificationCode(_)
                 | OwnCall::RevocationLists
-                | OwnCall::DenyRules => (Dps, &[ServiceConfig], Ignored),
+                | OwnCall::DenyRules
+                | OwnCall::Revocations => (Dps, &[ServiceConfig], Ignored),
             },
             // A device's token is not a policy's; its handler asks the registry.
             Self::Device(_) => (Any, &[], Read),
@@ -277,6 +283,9 @@ fn own(method: &Method, lowered: &[&str], target: &Target) -> Result<OwnCall, Fa
         (["unicity", "certificates", _, "verify"], "POST") => OwnCall::VerifyAuthority(name()),
         (["unicity", "crls"], "GET") => OwnCall::RevocationLists,
         (["unicity", "crls"], "PUT") => OwnCall::PutRevocationList,
+        (["unicity", "revocations"], "GET") => OwnCall::Revocations,
+        (["unicity", "revocations"], "POST") => OwnCall::Revoke,
+        (["unicity", "revocations"], "DELETE") => OwnCall::LiftRevocation,
         (["unicity", "denied"], "GET") => OwnCall::DenyRules,
         (["unicity", "denied"], "POST") => OwnCall::SetDenyRule { denied: true },
         (["unicity", "denied"], "DELETE") => OwnCall::SetDenyRule { denied: false },

@@ -6,6 +6,7 @@ mod authority;
 mod denied;
 mod listing;
 mod revocation;
+mod revoke;
 mod server;
 mod tail;
 mod telemetry;
@@ -35,6 +36,9 @@ pub(crate) async fn handle(shared: &Shared, call: OwnCall, proven: Proven) -> Re
         OwnCall::VerifyAuthority(name) => authority::verify(shared, &name, &proven).await,
         OwnCall::RevocationLists => revocation::list(shared).await,
         OwnCall::PutRevocationList => revocation::put(shared, &proven).await,
+        OwnCall::Revocations => revoke::list(shared, &proven),
+        OwnCall::Revoke => revoke::revoke(shared, &proven).await,
+        OwnCall::LiftRevocation => revoke::lift(shared, &proven).await,
         OwnCall::DenyRules => denied::list(shared),
         OwnCall::SetDenyRule { denied } => denied::set(shared, denied, &proven).await,
     }

@@ -13,6 +13,7 @@ use crate::api::{Proven, Shared};
 use crate::body::{ApiBody, json as json_answer};
 use crate::dps::{members, parse_json};
 use crate::failure::Failure;
+use crate::revocations::cut_untrusted;
 
 #[derive(Deserialize)]
 struct CrlBody {
@@ -65,6 +66,7 @@ pub(super) async fn put(shared: &Shared, proven: &Proven) -> Result<Response<Api
     if is_new {
         let command = Command::PutRevocationList(Box::new(list));
         shared.submit(command, &proven.principal, &mut shared.environment.entropy()).await?;
+        cut_untrusted(shared).await?;
     }
     Ok(json_answer(StatusCode::OK, &shown))
 }

@@ -21,7 +21,8 @@ pub(super) fn held(
 
 /// Turns a change of held keys into claims and releases.
 ///
-/// Returns warnings for collisions that compat mode lets pass; the first owner stays in the index.
+/// Returns warnings for collisions that compat mode lets pass; the first owner stays in the index. A denied key stays with whoever
+/// held it: it is nobody's to have any more.
 ///
 /// # Errors
 /// [`Refusal::KeyInUse`] in strict mode if a new key is another owner's.
@@ -48,7 +49,7 @@ pub(super) fn transfer(
         }
     }
     for key in before.difference(after) {
-        if view.key_owner(key)?.as_ref() == Some(owner) {
+        if view.key_owner(key)?.as_ref() == Some(owner) && !view.is_denied(key)? {
             changes.push(Change::DeleteKey(*key));
         }
     }
