@@ -193,8 +193,8 @@ async fn preview(shared: &Shared, target: RevocationTarget) -> Result<Response<A
             "known": known,
             "inForce": registry.revocation(&target)?.is_some(),
             "devices": devices.max(match target {
-                // Of certificates there are no records to count but those that are shown.
-                RevocationTarget::Certificate(_) => live,
+                // Whom a certificate is of, or vouches for, no record tells for sure; who shows it does.
+                RevocationTarget::Certificate(_) | RevocationTarget::Authority { .. } => live,
                 _ => 0,
             }),
             "sessions": live,
