@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use hyper::body::Body;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use unicity_hub::{Sessions, TelemetryLog};
@@ -76,6 +76,8 @@ pub(crate) struct Shared {
     /// One revocation list at a time: it is compared with the one that it replaces.
     pub(crate) revocation: Semaphore,
     pub(crate) counts: Counts,
+    /// A revocation has rows that are to follow.
+    pub(crate) follow: Notify,
 }
 
 /// The connection that a request came over.
@@ -121,6 +123,7 @@ impl Api {
             device_count: Semaphore::new(1),
             revocation: Semaphore::new(1),
             counts: Counts::default(),
+            follow: Notify::new(),
             provisioning,
             sessions,
             telemetry,

@@ -74,6 +74,9 @@ pub(crate) enum OwnCall {
     ReloadRevocationLists,
     DenyRules,
     SetDenyRule { denied: bool },
+    Revocations,
+    Revoke,
+    LiftRevocation,
 }
 
 /// `device-mqtt.md` 3.
@@ -160,7 +163,9 @@ impl Call {
                 | OwnCall::PutAuthority(_)
                 | OwnCall::VerifyAuthority(_)
                 | OwnCall::PutRevocationList
-                | OwnCall::SetDenyRule { .. } => (Dps, &[ServiceConfig], Read),
+                | OwnCall::SetDenyRule { .. }
+                | OwnCall::Revoke
+                | OwnCall::LiftRevocation => (Dps, &[ServiceConfig], Read),
                 OwnCall::Authorities
                 | OwnCall::GetAuthority(_)
                 | OwnCall::DeleteAuthority(_)
@@ -168,7 +173,8 @@ impl Call {
                 | OwnCall::RevocationLists
                 | OwnCall::DeleteRevocationList(_)
                 | OwnCall::ReloadRevocationLists
-                | OwnCall::DenyRules => (Dps, &[ServiceConfig], Ignored),
+                | OwnCall::DenyRules
+                | OwnCall::Revocations => (Dps, &[ServiceConfig], Ignored),
             },
             // A device's token is not a policy's; its handler asks the registry.
             Self::Device(_) => (Any, &[], Read),
@@ -285,6 +291,9 @@ fn own(method: &Method, lowered: &[&str], target: &Target) -> Result<OwnCall, Fa
         (["unicity", "crls"], "PUT") => OwnCall::PutRevocationList,
         (["unicity", "crls", "reload"], "POST") => OwnCall::ReloadRevocationLists,
         (["unicity", "crls", _], "DELETE") => OwnCall::DeleteRevocationList(name()),
+        (["unicity", "revocations"], "GET") => OwnCall::Revocations,
+        (["unicity", "revocations"], "POST") => OwnCall::Revoke,
+        (["unicity", "revocations"], "DELETE") => OwnCall::LiftRevocation,
         (["unicity", "denied"], "GET") => OwnCall::DenyRules,
         (["unicity", "denied"], "POST") => OwnCall::SetDenyRule { denied: true },
         (["unicity", "denied"], "DELETE") => OwnCall::SetDenyRule { denied: false },

@@ -4,7 +4,9 @@ use http::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 use unicity_identity::error::Subject;
-use unicity_identity::{BatchLabel, DeviceId, Entropy, IndividualEnrollment, InvalidId, Refusal, RegistrationId};
+use unicity_identity::{
+    BatchLabel, DeviceId, Entropy, Facets, IndividualEnrollment, InvalidId, Refusal, RegistrationId,
+};
 use unicity_provisioning::registry::IndividualDraft;
 use unicity_provisioning::{Command, Outcome, Precondition, UnicityMode};
 
@@ -16,6 +18,7 @@ use crate::api::{Proven, Shared};
 use crate::body::{ApiBody, json as json_answer, no_content};
 use crate::conditional::precondition;
 use crate::failure::Failure;
+use crate::revocations::mark;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -34,7 +37,15 @@ fn stored(shared: &Shared, id: &RegistrationId) -> Result<IndividualEnrollment, 
 fn answer(shared: &Shared, enrollment: &IndividualEnrollment) -> Result<Response<ApiBody>, Failure> {
     let registration = shared.provisioning.registry().registration(&enrollment.registration_id)?;
     let hubs = &shared.provisioning.settings().hubs;
-    Ok(json_answer(StatusCode::OK, &show::individual(enrollment, registration.as_ref(), hubs)))
+    let mut shown = show::individual(enrollment, registration.as_ref(), hubs);
+    let facets = Facets {
+        registration: Some(enrollment.registration_id.clone()),
+        batch: enrollment.batch.clone(),
+        keys: enrollment.terms.attestation.keys().into_iter().collect(),
+        ..Facets::default()
+    };
+    mark(shared, &mut shown, &facets)?;
+    Ok(json_answer(StatusCode::OK, &shown))
 }
 
 pub(super) fn get(shared: &Shared, id: &str) -> Result<Response<ApiBody>, Failure> {

@@ -7,6 +7,7 @@ mod denied;
 mod failures;
 mod listing;
 pub(crate) mod revocation;
+mod revoke;
 mod server;
 mod tail;
 mod telemetry;
@@ -39,6 +40,9 @@ pub(crate) async fn handle(shared: &Shared, call: OwnCall, proven: Proven) -> Re
         OwnCall::PutRevocationList => revocation::put(shared, &proven).await,
         OwnCall::DeleteRevocationList(key) => revocation::delete(shared, &key, &proven).await,
         OwnCall::ReloadRevocationLists => revocation::reload(shared).await,
+        OwnCall::Revocations => revoke::list(shared, &proven),
+        OwnCall::Revoke => revoke::revoke(shared, &proven).await,
+        OwnCall::LiftRevocation => revoke::lift(shared, &proven).await,
         OwnCall::DenyRules => denied::list(shared),
         OwnCall::SetDenyRule { denied } => denied::set(shared, denied, &proven).await,
     }

@@ -13,6 +13,7 @@ use crate::body::{ApiBody, json as json_answer, no_content};
 use crate::crl_files::CrlFileState;
 use crate::dps::{members, parse_json};
 use crate::failure::Failure;
+use crate::revocations::cut_untrusted;
 
 #[derive(Deserialize)]
 struct CrlBody {
@@ -100,6 +101,7 @@ pub(crate) async fn store(
     if is_new {
         let command = Command::PutRevocationList(Box::new(list.clone()));
         shared.submit_as(command, actor, &mut shared.environment.entropy()).await?;
+        cut_untrusted(shared).await?;
     }
     Ok(Ok(list))
 }

@@ -168,12 +168,13 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let drain = Duration::from_secs(config.drain_seconds);
     let listeners = vec![
         tokio::spawn(mqtt_listener.serve(broker.clone(), stop.clone(), drain)),
-        tokio::spawn(https_listener.serve(api, stop.clone(), drain)),
+        tokio::spawn(https_listener.serve(api.clone(), stop.clone(), drain)),
     ];
     tokio::spawn(keep_retention(telemetry.clone(), stop.clone()));
     if !config.crl_files.is_empty() {
         tokio::spawn(crl_watcher.run(stop.clone()));
     }
+    tokio::spawn(api.clone().follow_revocations(stop.clone()));
     let admin = tokio::spawn(admin_listener.serve(admin_service, admin_stop.clone(), Duration::from_millis(200)));
     tracing::info!(
         id_scope = %instance.id_scope, boot, mqtt = %run.mqtt, https = %run.https, admin = %run.admin, "serving"
