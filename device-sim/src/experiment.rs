@@ -85,6 +85,11 @@ impl ExperimentArgs {
         self.clones.is_some() || self.flaky.is_some()
     }
 
+    /// How many thieves there are.
+    pub(crate) fn thieves(&self) -> usize {
+        self.clones.unwrap_or(0)
+    }
+
     fn habits(&self) -> Option<Habits> {
         let usual = Habits::default();
         Some(Habits {
@@ -102,8 +107,8 @@ impl ExperimentArgs {
 /// What the thieves have at hand.
 #[derive(Default)]
 pub(crate) struct Accomplices {
-    /// A device of their own.
-    pub(crate) device: Option<Device>,
+    /// A device for each thief: two that shared one would take it from each other.
+    pub(crate) devices: Vec<Device>,
     /// An authority that issues for whoever asks.
     pub(crate) issuer: Option<DeviceIssuer>,
 }
@@ -245,14 +250,10 @@ pub(crate) async fn run(
 async fn play(arguments: &ExperimentArgs, plan: Plan, env: Environment, findings: Arc<Findings>) {
     let mut devices = plan.devices;
     let others = devices.split_off(arguments.clones.unwrap_or(0).min(devices.len()));
-    let mut accomplices = plan.accomplices;
-    if accomplices.device.is_none() {
-        accomplices.device = others.first().cloned();
-    }
-    let accomplices = Arc::new(accomplices);
+    let accomplices = Arc::new(plan.accomplices);
     let places = Arc::new(Semaphore::new(plan.settings.concurrency.max(1)));
     let mut tasks = JoinSet::new();
-    for owner in devices {
+    for (number, owner) in devices.into_iter().enumerate() {
         let (dialer, endpoint, env) = (plan.dialer.clone(), plan.endpoint.clone(), env.clone());
         let (findings, accomplices, places) = (Arc::clone(&findings), Arc::clone(&accomplices), Arc::clone(&places));
         let (kinds, rounds) = (arguments.attacks.0.clone(), arguments.rounds);
@@ -263,7 +264,7 @@ async fn play(arguments: &ExperimentArgs, plan: Plan, env: Environment, findings
             let usual = Scene::new(&dialer, &endpoint, &env);
             let scene = Scene {
                 sources: sources.unwrap_or(usual.sources),
-                accomplice: accomplices.device.as_ref(),
+                accomplice: accomplices.devices.get(number),
                 issuer: accomplices.issuer.as_ref(),
                 rounds,
                 watcher: Some(&watcher),
