@@ -4,7 +4,7 @@ use unicity_identity::device::{CertificateBinding, DeviceAuthentication};
 use unicity_identity::error::Subject;
 use unicity_identity::{
     ClientIdentity, DeviceId, DeviceStatus, GenerationId, HubDirectory, HubName, KeyFingerprint, KeySlot, ModuleId,
-    Refusal, SasToken, Timestamp, Vault,
+    Refusal, RegistrationId, SasToken, Timestamp, Vault,
 };
 
 use crate::{AuthMethod, DeviceDirectory};
@@ -64,6 +64,10 @@ pub struct HubGrant {
     pub key_fingerprint: KeyFingerprint,
     /// When the token ends, in seconds since the Unix epoch; `None` for a certificate.
     pub token_expiry_seconds: Option<u64>,
+    /// The registration that owns the identity; `None` for one made by hand.
+    pub registration: Option<RegistrationId>,
+    /// All keys of the identity.
+    pub keys: Vec<KeyFingerprint>,
 }
 
 /// Checks a device's credential against its hub identity. Call it at CONNECT, and once more after the session is in the table: a
@@ -124,6 +128,8 @@ pub fn authenticate(
         auth_method,
         key_fingerprint,
         token_expiry_seconds,
+        keys: device.authentication.keys().into_iter().collect(),
+        registration: device.registration,
     })
 }
 

@@ -19,7 +19,7 @@ pub(super) async fn find(client: &Client, id: &TrackingId) -> Outcome<Option<Val
 }
 
 /// Lists the newest refusals, the newest first.
-pub(crate) async fn newest(global: &Global, limit: u32) -> Outcome {
+pub(super) async fn newest(global: &Global, limit: u32) -> Outcome {
     let client = Client::open(&global.target(), &Audience::Dps)?;
     let page = client.get(&format!("/unicity/refusals?{API}&limit={limit}")).await?;
     let items = page.get("items").unwrap_or(&page);
@@ -33,7 +33,8 @@ pub(crate) async fn newest(global: &Global, limit: u32) -> Outcome {
     Ok(())
 }
 
-fn show(item: &Value) -> Outcome {
+/// One refusal in three lines.
+pub(super) fn show(item: &Value) -> Outcome {
     let cell = |name: &str| output::cell(item, name);
     output::line(&format!(
         "{} {} {} {} {} {}\n  {}\n  remedy: {}",
