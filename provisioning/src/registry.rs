@@ -15,6 +15,7 @@ use unicity_identity::{
 };
 
 use crate::attest::Attested;
+use crate::continuity;
 use crate::leaf::LeafEvent;
 
 /// A value that comes later. Boxed, so that the port stays a plain object and names no async runtime.
@@ -396,6 +397,8 @@ pub struct RegisterCommand {
     pub storage_root_key: Option<Vec<u8>>,
     /// The custom payload that the device sent.
     pub device_payload: Option<JsonText>,
+    /// The continuity counter that it presented.
+    pub continuity: continuity::Claim,
 }
 
 /// An individual enrollment as an operator gives it.
@@ -459,6 +462,10 @@ pub enum Outcome {
         registration: Box<Registration>,
         /// The hub client whose keys changed or whose identity went with it: a live session under the old keys must end.
         displaced: Option<ClientIdentity>,
+        /// The continuity counter that goes out with the answer, if one does.
+        continuity: Option<u64>,
+        /// The counter that it presented was older than the newest that came back: evidence of a clone.
+        stale: Option<CloneEvidence>,
     },
     /// The stored individual enrollment.
     Individual(Box<IndividualEnrollment>),

@@ -107,6 +107,7 @@ impl Server {
             mode: UnicityMode::Strict,
             token_skew_seconds: 300,
             payload_bytes_max: 4096,
+            clones: Default::default(),
         });
         let registry = Arc::new(FakeRegistry::new(domain.clone()));
         let vault = Arc::new(Vault::new(MasterKey::from_bytes(&[1; 32]), &Zeroizing::new([2; 32])));

@@ -24,6 +24,7 @@ fn session(now: Moment) -> Session {
         mode: UnicityMode::Strict,
         token_skew_seconds: 300,
         payload_bytes_max: 8192,
+        clones: Default::default(),
     };
     Session::new(now, Arc::new(BrokerSettings::default()), Arc::new(service))
 }

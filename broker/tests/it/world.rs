@@ -339,6 +339,7 @@ impl World {
             mode: UnicityMode::Strict,
             token_skew_seconds: 300,
             payload_bytes_max: 8192,
+            clones: Default::default(),
         });
         let registry = Arc::new(FakeRegistry {
             maps: Mutex::default(),

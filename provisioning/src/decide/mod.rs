@@ -9,6 +9,8 @@ mod register;
 mod revoke;
 mod standing;
 #[cfg(test)]
+mod standing_tests;
+#[cfg(test)]
 mod tests;
 
 use unicity_identity::error::Subject;

@@ -82,6 +82,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         mode: config.mode,
         token_skew_seconds: *limits.token_skew_seconds.get_ref(),
         payload_bytes_max: size(*limits.payload_bytes_max.get_ref()),
+        clones: config.clones,
     });
     let service_policies = policies::all(&instance, &names)?;
     let (registry, boot) = durable::open_registry(&data, &config, settings.clone())?;
@@ -96,8 +97,8 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     )
     .with_cut({
         let sessions = sessions.clone();
-        Arc::new(move |client| {
-            sessions.close(client, CloseReason::IdentityChanged("the device was registered anew, with other keys"));
+        Arc::new(move |client, reason| {
+            sessions.close(client, CloseReason::IdentityChanged(reason));
         })
     })
     .with_stale_policy(config.stale_crl)
