@@ -10,7 +10,7 @@ use hyper::body::Body;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
-use unicity_hub::{Sessions, TelemetryLog};
+use unicity_hub::{Sessions, Suspicion, TelemetryLog};
 use unicity_identity::{Entropy, Environment, Refusal};
 use unicity_listener::{ByteStream, ConnectionInfo, Service, UnauthenticatedPermit};
 use unicity_provisioning::{Command, Outcome, PresentedChain, Provisioning, Request as RegistryRequest};
@@ -34,6 +34,8 @@ pub struct ApiParts {
     pub provisioning: Provisioning,
     /// The live sessions, to show and to cut.
     pub sessions: Arc<Sessions>,
+    /// What is remembered of past sessions, to show.
+    pub suspicion: Arc<Suspicion>,
     /// Where telemetry is read from.
     pub telemetry: Arc<dyn TelemetryLog>,
     /// Clock and randomness.
@@ -56,6 +58,7 @@ pub struct Api(pub(crate) Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) provisioning: Provisioning,
     pub(crate) sessions: Arc<Sessions>,
+    pub(crate) suspicion: Arc<Suspicion>,
     pub(crate) telemetry: Arc<dyn TelemetryLog>,
     pub(crate) environment: Environment,
     pub(crate) policies: ServicePolicies,
@@ -96,7 +99,8 @@ impl Api {
     /// Puts the service together.
     #[must_use]
     pub fn new(parts: ApiParts) -> Self {
-        let ApiParts { provisioning, sessions, telemetry, environment, policies, settings, backup, version } = parts;
+        let ApiParts { provisioning, sessions, suspicion, telemetry, environment, policies, settings, backup, version } =
+            parts;
         Self(Arc::new(Shared {
             telemetry_streams: Arc::new(Semaphore::new(settings.telemetry_streams_max.min(Semaphore::MAX_PERMITS))),
             device_count: Semaphore::new(1),
@@ -104,6 +108,7 @@ impl Api {
             counts: Counts::default(),
             provisioning,
             sessions,
+            suspicion,
             telemetry,
             environment,
             policies,

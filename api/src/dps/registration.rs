@@ -1,7 +1,7 @@
 //! Registration states (`service-rest.md` 3.4).
 
 use http::{HeaderValue, Response, StatusCode, header};
-use unicity_identity::error::Subject;
+use unicity_identity::error::{KeyOwner, Subject};
 use unicity_identity::{EnrollmentGroupId, EnrollmentRef, Refusal, RegistrationId};
 use unicity_provisioning::answer::registration_state;
 use unicity_provisioning::{Command, Precondition};
@@ -13,13 +13,19 @@ use crate::api::{Proven, Shared};
 use crate::body::{ApiBody, json as json_answer, no_content};
 use crate::conditional::precondition;
 use crate::failure::Failure;
+use crate::own::show_standing;
 
 pub(super) fn get(shared: &Shared, id: &str) -> Result<Response<ApiBody>, Failure> {
     let id: RegistrationId = parse_id(id)?;
     let registration =
         shared.provisioning.registry().registration(&id)?.ok_or(Refusal::NotFound(Subject::Registration(id)))?;
-    let mut answer =
-        json_answer(StatusCode::OK, &registration_state(&registration, &shared.provisioning.settings().hubs, false));
+    let mut state = registration_state(&registration, &shared.provisioning.settings().hubs, false);
+    // Only where there is one: clients of the real service do not know the member.
+    let owner = KeyOwner::Registration(registration.registration_id.clone());
+    if let Some(standing) = shared.provisioning.registry().standing(&owner)? {
+        state["standing"] = show_standing(&standing);
+    }
+    let mut answer = json_answer(StatusCode::OK, &state);
     if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", registration.etag.to_base64())) {
         answer.headers_mut().insert(header::ETAG, etag);
     }

@@ -4,7 +4,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use unicity_hub::{CloseReason, Sessions};
-use unicity_identity::error::Subject;
+use unicity_identity::error::{KeyOwner, Subject};
 use unicity_identity::{ClientIdentity, DeviceId, DeviceIdentity, DeviceStatus, HubName, Refusal, Timestamp, Vault};
 use unicity_provisioning::registry::DeviceDraft;
 use unicity_provisioning::{Command, Outcome, Precondition};
@@ -15,6 +15,7 @@ use crate::body::{ApiBody, json as json_answer, no_content};
 use crate::conditional::precondition;
 use crate::dps::{CapabilitiesBody, members, parse_id, parse_json, word};
 use crate::failure::Failure;
+use crate::own::show_standing;
 
 /// The most devices that a list gives, and what any other number counts as.
 const LIST_MAX: usize = 1000;
@@ -61,7 +62,16 @@ pub(crate) fn show(device: &DeviceIdentity, sessions: &Sessions, vault: Option<&
 }
 
 fn answer(shared: &Shared, device: &DeviceIdentity) -> Result<Response<ApiBody>, Failure> {
-    let mut answer = json_answer(StatusCode::OK, &show(device, &shared.sessions, Some(shared.provisioning.vault()))?);
+    let mut shown = show(device, &shared.sessions, Some(shared.provisioning.vault()))?;
+    // Only where there is one: clients of the real service do not know the member.
+    let owner = match &device.registration {
+        Some(id) => KeyOwner::Registration(id.clone()),
+        None => KeyOwner::Device(device.hub.clone(), device.device_id.clone()),
+    };
+    if let Some(standing) = shared.provisioning.registry().standing(&owner)? {
+        shown["standing"] = show_standing(&standing);
+    }
+    let mut answer = json_answer(StatusCode::OK, &shown);
     if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", device.etag.to_base64())) {
         answer.headers_mut().insert(header::ETAG, etag);
     }

@@ -1,5 +1,5 @@
 //! What Azure has no call for, or has in its control plane, under `/unicity/`: listings with pages, telemetry, refusals,
-//! certificate authorities, revocation, the server itself. Members are in camel case as in the DPS API; telemetry has the record of
+//! standings of identities that may have a clone, certificate authorities, revocation, the server itself. Members are in camel case as in the DPS API; telemetry has the record of
 //! `tail --json`.
 
 mod authority;
@@ -7,6 +7,7 @@ mod denied;
 mod listing;
 mod revocation;
 mod server;
+mod standing;
 mod tail;
 mod telemetry;
 
@@ -16,6 +17,8 @@ use crate::api::{Proven, Shared};
 use crate::body::ApiBody;
 use crate::failure::Failure;
 use crate::route::OwnCall;
+
+pub(crate) use standing::show as show_standing;
 
 /// Answers a call whose token and rights are proven.
 pub(crate) async fn handle(shared: &Shared, call: OwnCall, proven: Proven) -> Result<Response<ApiBody>, Failure> {
@@ -36,6 +39,10 @@ pub(crate) async fn handle(shared: &Shared, call: OwnCall, proven: Proven) -> Re
         OwnCall::RevocationLists => revocation::list(shared).await,
         OwnCall::PutRevocationList => revocation::put(shared, &proven).await,
         OwnCall::DenyRules => denied::list(shared),
+        OwnCall::Standings => standing::list(shared).await,
+        OwnCall::GetStanding => standing::get(shared, &proven),
+        OwnCall::Quarantine => standing::quarantine(shared, &proven).await,
+        OwnCall::Release => standing::release(shared, &proven).await,
         OwnCall::SetDenyRule { denied } => denied::set(shared, denied, &proven).await,
     }
 }

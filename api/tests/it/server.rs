@@ -13,7 +13,7 @@ use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use unicity_api::{Api, ApiParts, ApiSettings, Audience, HubPolicy, Right, Rights, ServicePolicies, ServicePolicy};
-use unicity_hub::Sessions;
+use unicity_hub::{Sessions, Suspicion};
 use unicity_identity::{
     Environment, HubDirectory, LinkedHub, MasterKey, SasToken, SharedAccessKey, Timestamp, Vault, derive_device_key,
 };
@@ -30,6 +30,7 @@ pub(crate) const SCOPE: &str = "0ne00c0ffee";
 pub(crate) struct Server {
     pub(crate) api: Api,
     pub(crate) sessions: Arc<Sessions>,
+    pub(crate) suspicion: Arc<Suspicion>,
     pub(crate) registry: Arc<FakeRegistry>,
     pub(crate) log: Arc<FakeLog>,
     pub(crate) stop: CancellationToken,
@@ -131,10 +132,12 @@ impl Server {
             }
         }
         let sessions = Arc::new(Sessions::default());
+        let suspicion = Arc::new(Suspicion::default());
         let log = Arc::new(FakeLog::new("alpha".parse().unwrap(), 4));
         let api = Api::new(ApiParts {
             provisioning,
             sessions: sessions.clone(),
+            suspicion: suspicion.clone(),
             telemetry: log.clone(),
             environment,
             policies: ServicePolicies::new(policies).unwrap(),
@@ -148,7 +151,7 @@ impl Server {
             })),
             version: "0.0.0-test",
         });
-        Self { api, sessions, registry, log, stop: CancellationToken::new(), clock }
+        Self { api, sessions, suspicion, registry, log, stop: CancellationToken::new(), clock }
     }
 
     pub(crate) fn advance_ms(&self, ms: u64) {

@@ -5,19 +5,21 @@
 //! disabling in between finds either this session in the table, or is found by the second look. The new session's own will comes
 //! last: a refused CONNECT has none (MQTT-3.1.2-8).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tracing::{debug, info};
 use unicity_hub::{
-    AppendDone, AppendError, CloseReason, Entry, HubCertificate, HubClaim, HubGrant, Inserted, Message, SessionControl,
+    AppendDone, AppendError, CloseReason, Entry, HubCertificate, HubClaim, HubGrant, Message, SessionControl,
     SessionEpoch, SessionStamp, authenticate, partition_of,
 };
 use unicity_identity::Refusal;
 use unicity_provisioning::{Actor, Command, PresentedChain, Request};
 
 use super::Shared;
+use super::clones::{self, Facts};
 use super::mailbox::Mailbox;
 use super::place::{Place, nobody_waits, submit};
 use crate::codec::Password;
@@ -74,7 +76,19 @@ fn check(shared: &Shared, connect: &HubConnect, chain: Option<&PresentedChain>) 
         certificate,
     };
     let devices = shared.parts.devices.as_ref();
-    authenticate(devices, provisioning.vault(), &settings.hubs, settings.token_skew_seconds, claim, now)
+    let grant = authenticate(devices, provisioning.vault(), &settings.hubs, settings.token_skew_seconds, claim, now)?;
+    clones::check(shared, &grant)?;
+    Ok(grant)
+}
+
+/// Where a CONNECT comes from.
+pub(super) struct From {
+    /// The certificates of the handshake.
+    pub(super) chain: Option<Arc<PresentedChain>>,
+    /// The peer's address.
+    pub(super) peer: IpAddr,
+    /// What TLS showed of the client.
+    pub(super) facts: Facts,
 }
 
 fn as_message(shared: &Shared, stamp: &Arc<SessionStamp>, will: WillMessage) -> Box<Message> {
@@ -94,9 +108,11 @@ fn as_message(shared: &Shared, stamp: &Arc<SessionStamp>, will: WillMessage) -> 
 pub(super) async fn open(
     shared: Arc<Shared>,
     mut connect: HubConnect,
-    chain: Option<Arc<PresentedChain>>,
+    from: From,
     mailbox: Arc<Mailbox>,
 ) -> Result<(HubOpened, Place), Refusal> {
+    let From { chain, peer, facts } = from;
+    mailbox.liveness().set_keep_alive(connect.keep_alive_seconds);
     let grant = check(&shared, &connect, chain.as_deref())?;
     let client = grant.client.clone();
     let partitions = shared.parts.log.partitions(&client.hub);
@@ -111,14 +127,11 @@ pub(super) async fn open(
         epoch,
     });
     let control: Arc<dyn SessionControl> = Arc::<Mailbox>::clone(&mailbox);
-    let displaced = match shared.parts.sessions.insert(&client, epoch, control) {
-        Inserted::Superseded { by } => {
-            return Err(unavailable(format!("a newer session of this client has begun ({by})")));
-        }
-        Inserted::First => None,
-        Inserted::TookOver(old) => Some(old),
-    };
+    let displaced = clones::take_place(&shared, &grant, epoch, &control)?;
     let place = Place::new(Arc::clone(&shared), Arc::clone(&stamp), partition);
+    let took_over = displaced.as_ref().map(|old| (old.epoch, old.control.is_alive()));
+    clones::opened(&shared, &stamp, peer, &facts, &connect, took_over);
+    let noted = took_over.and_then(|(older, _)| clones::leaf(&shared, &stamp, older));
     let displaced = match displaced {
         None => None,
         Some(old) => {
@@ -157,7 +170,10 @@ pub(super) async fn open(
         shared.parts.log.space(&client.hub, partition).await;
     }
     drop(displaced);
-    match opened.await {
+    let (opened, noted) = tokio::join!(opened, clones::synced(noted));
+    // A takeover is told only when its leaf is in the log (design rule 8).
+    noted.map_err(unavailable)?;
+    match opened {
         Ok(Ok(_)) => {}
         Ok(Err(AppendError::Fenced)) => return Err(unavailable("a newer session of this client has begun")),
         Ok(Err(error)) => return Err(unavailable(error.to_string())),

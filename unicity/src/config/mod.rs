@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
-use unicity_identity::{HubHost, HubName};
-use unicity_provisioning::UnicityMode;
+use unicity_identity::{ClonePolicy, HubHost, HubName};
 use unicity_provisioning::x509::StalePolicy;
+use unicity_provisioning::{CloneSettings, UnicityMode};
 
 use crate::error::{CommandError, Outcome};
 
@@ -30,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     pub(crate) hubs: Vec<HubConfig>,
     pub(crate) mode: UnicityMode,
+    pub(crate) clones: CloneSettings,
     pub(crate) stale_crl: StalePolicy,
     pub(crate) limits: raw::Limits,
     pub(crate) registry: raw::Registry,
@@ -190,6 +191,14 @@ impl Checker<'_> {
                 raw::Mode::Strict => UnicityMode::Strict,
                 raw::Mode::Compat => UnicityMode::Compat,
             },
+            clones: CloneSettings {
+                policy: match raw.unicity.clone_policy {
+                    raw::ClonePolicy::Newest => ClonePolicy::Newest,
+                    raw::ClonePolicy::Oldest => ClonePolicy::Oldest,
+                    raw::ClonePolicy::Quarantine => ClonePolicy::Quarantine,
+                },
+                continuity: raw.unicity.continuity,
+            },
             stale_crl: match raw.x509.stale_crl {
                 raw::StaleCrl::Warn => StalePolicy::Warn,
                 raw::StaleCrl::Refuse => StalePolicy::Refuse,
@@ -277,6 +286,7 @@ mod tests {
                 &["unicity.toml:4", "above already", "unicity.toml:2", "host is missing"],
             ),
             ("[unicity]\nmode = \"lax\"\n", &["unicity.toml:2", "strict"]),
+            ("[unicity]\nclone_policy = \"first\"\n", &["unicity.toml:2", "oldest", "quarantine"]),
             ("[server\n", &["unicity.toml:1"]),
         ] {
             let error = error(text);

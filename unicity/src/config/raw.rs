@@ -82,6 +82,18 @@ fn yes() -> bool {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Unicity {
     pub(crate) mode: Mode,
+    pub(crate) clone_policy: ClonePolicy,
+    pub(crate) continuity: bool,
+}
+
+/// What happens when two devices seem to hold one credential.
+#[derive(Debug, Deserialize, Default, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ClonePolicy {
+    #[default]
+    Newest,
+    Oldest,
+    Quarantine,
 }
 
 #[derive(Debug, Deserialize, Default, Clone, Copy)]

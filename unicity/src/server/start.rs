@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use unicity_api::{Admin, Api, ApiParts, ApiSettings, BackupError, MetricsSource};
 use unicity_broker::{Broker, BrokerParts, BrokerSettings};
-use unicity_hub::{CloseReason, EpochSource, Sessions, TelemetryLog};
+use unicity_hub::{CloseReason, EpochSource, Sessions, Suspicion, TelemetryLog};
 use unicity_identity::IdScope;
 use unicity_listener::{BindError, Drained, Listener, ListenerSettings, Tls, TlsFiles, Transport};
 use unicity_provisioning::tpm::ChallengeSecret;
@@ -89,6 +89,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let telemetry = durable::open_telemetry(&data, &config, &names)?;
     let environment = clock::environment();
     let sessions = Arc::new(Sessions::default());
+    let suspicion = Arc::new(Suspicion::default());
     let provisioning = Provisioning::new(
         registry.clone() as Arc<dyn Registry>,
         instance.vault.clone(),
@@ -108,6 +109,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         provisioning: provisioning.clone(),
         log: telemetry.clone() as Arc<dyn TelemetryLog>,
         sessions: sessions.clone(),
+        suspicion: suspicion.clone(),
         devices: registry.clone(),
         epochs: Arc::new(EpochSource::new(boot)),
         environment: environment.clone(),
@@ -117,6 +119,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let api = Api::new(ApiParts {
         provisioning,
         sessions,
+        suspicion: suspicion.clone(),
         telemetry: telemetry.clone() as Arc<dyn TelemetryLog>,
         environment,
         policies: service_policies,
@@ -126,7 +129,8 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     });
 
     let stopping = Arc::new(AtomicBool::new(false));
-    let sources = metric_sources(&mqtt_listener, &https_listener, &broker, &api, &registry, &telemetry);
+    let mut sources = metric_sources(&mqtt_listener, &https_listener, &broker, &api, &registry, &telemetry);
+    sources.push(metrics::clones(suspicion, registry.clone()));
     let admin_service = {
         let (stopping, registry, telemetry) = (stopping.clone(), registry.clone(), telemetry.clone());
         let readiness = Arc::new(move || {
