@@ -1,7 +1,7 @@
 //! Symmetric keys of a request's body on their way into the registry: sealed at once, generated where none are given.
 
 use serde::Deserialize;
-use unicity_identity::{Entropy, KeySlot, SharedAccessKey, Vault};
+use unicity_identity::{Entropy, KeySlot, Refusal, SharedAccessKey, Vault};
 
 use crate::failure::Failure;
 
@@ -26,17 +26,25 @@ pub(crate) enum GivenKey {
 }
 
 impl KeysBody {
-    /// Both keys, parsed.
+    /// Both keys, parsed. Every key of a request comes through here, so a weak one is refused whatever it is for.
     ///
     /// # Errors
-    /// 400 with the member's name if one is not base64 of 16 to 64 bytes.
-    pub(crate) fn given(self, path: &str) -> Result<[GivenKey; 2], Failure> {
+    /// 400 with the member's name if one is not base64 of 16 to 64 bytes, or if anyone can look it up or guess it.
+    pub(crate) fn given(self, vault: &Vault, path: &str) -> Result<[GivenKey; 2], Failure> {
         let parse = |name: &str, text: Option<String>| match text {
-            None => Ok(GivenKey::Absent),
+            None => Ok::<_, Failure>(GivenKey::Absent),
             Some(text) if text.trim().is_empty() => Ok(GivenKey::Empty),
-            Some(text) => SharedAccessKey::from_base64(&text)
-                .map(GivenKey::Key)
-                .map_err(|error| Failure::invalid(format!("{path}.{name}"), error.to_string())),
+            Some(text) => {
+                let key = SharedAccessKey::from_base64(&text)
+                    .map_err(|error| Failure::invalid(format!("{path}.{name}"), error.to_string()))?;
+                match key.weakness() {
+                    Some(weakness) => {
+                        let why = format!("{path}.{name}: {weakness}");
+                        Err(Refusal::WeakKey { fingerprint: vault.fingerprint(&key), why }.into())
+                    }
+                    None => Ok(GivenKey::Key(key)),
+                }
+            }
         };
         Ok([parse("primaryKey", self.primary_key)?, parse("secondaryKey", self.secondary_key)?])
     }

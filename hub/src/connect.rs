@@ -38,6 +38,8 @@ pub struct HubCertificate<'a> {
     pub common_name: Option<&'a str>,
     /// Whether it may be used now: in its time, not denied, not revoked; with `true`, its chain must lead to a verified authority.
     pub check: &'a dyn Fn(bool) -> Result<(), Refusal>,
+    /// The chain shown as JSON, for a refusal under this name.
+    pub evidence: &'a dyn Fn(&'static str) -> String,
 }
 
 impl std::fmt::Debug for HubCertificate<'_> {
@@ -119,6 +121,13 @@ pub fn authenticate(
         }
         DeviceAuthentication::Authority => (AuthMethod::X509Authority, proof.vouched_certificate()?, None),
     };
+    // A thumbprint or an authority says nothing of the key, which may be a copy of another identity's.
+    if !device.authentication.keys().contains(&key_fingerprint)
+        && let Some(holder) =
+            devices.other_holder(&device, &key_fingerprint).map_err(|why| Refusal::Unavailable { why })?
+    {
+        return Err(Refusal::KeyInUse { fingerprint: key_fingerprint, holder });
+    }
     if device.status == DeviceStatus::Disabled {
         return Err(Refusal::DeviceDisabled { hub: hub.name.clone(), device_id });
     }
@@ -207,7 +216,7 @@ impl Proof<'_> {
                 ),
                 remedy: "a device with a new key registers again; else compare thumbprints with `unicity device show`"
                     .into(),
-                evidence: "{}".into(),
+                evidence: (shown.evidence)("OtherCertificate"),
             });
         }
         (shown.check)(false)?;
@@ -227,7 +236,7 @@ impl Proof<'_> {
                     self.device_id
                 ),
                 remedy: "issue the device a certificate whose CN is its device id".into(),
-                evidence: "{}".into(),
+                evidence: (shown.evidence)("CommonName"),
             });
         }
         Ok(shown.key)

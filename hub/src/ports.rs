@@ -4,7 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use unicity_identity::{ClientIdentity, DeviceId, DeviceIdentity, HubName, QoS, Timestamp};
+use unicity_identity::error::KeyOwner;
+use unicity_identity::{ClientIdentity, DeviceId, DeviceIdentity, HubName, KeyFingerprint, QoS, Timestamp};
 
 use crate::{RecordBody, SessionEpoch, SessionStamp};
 
@@ -18,6 +19,14 @@ pub trait DeviceDirectory: Send + Sync {
     /// # Errors
     /// The cause in words if the state could not be read.
     fn device(&self, hub: &HubName, id: &DeviceId) -> Result<Option<DeviceIdentity>, String>;
+
+    /// Who else holds a key that a device has proven and that was not known to be its own, where keys may not be shared (U2).
+    ///
+    /// # Errors
+    /// As above.
+    fn other_holder(&self, _device: &DeviceIdentity, _key: &KeyFingerprint) -> Result<Option<KeyOwner>, String> {
+        Ok(None)
+    }
 }
 
 /// A message on its way into the log.

@@ -11,6 +11,7 @@ pub mod entropy;
 pub mod environment;
 pub mod error;
 pub mod fingerprint;
+pub mod fuzzing;
 pub mod hubs;
 pub mod id;
 pub mod json;
@@ -23,6 +24,7 @@ pub mod standing;
 pub mod subscription;
 pub mod time;
 pub mod vault;
+pub mod weak;
 
 pub use authority::{Authority, DenyRule, RevocationList};
 pub use device::{DeviceIdentity, DeviceStatus};
@@ -45,3 +47,4 @@ pub use standing::{CloneEvidence, ClonePolicy, Continuity, Standing, StandingSta
 pub use subscription::{ClientIdentity, QoS, Subscription};
 pub use time::Timestamp;
 pub use vault::{KeySlot, Vault};
+pub use weak::SymmetricWeakness;

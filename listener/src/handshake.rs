@@ -95,10 +95,14 @@ pub(crate) fn describe<S>(stream: &TlsStream<S>, info: &mut ConnectionInfo) {
 }
 
 fn cause(error: &io::Error) -> Refused {
-    use rustls::Error;
+    use rustls::{Error, InvalidMessage};
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         None => Refused::Io,
         Some(Error::AlertReceived(_)) => Refused::Alert,
+        // Of a client's messages only its certificates can grow beyond what rustls reads.
+        Some(Error::InvalidMessage(
+            InvalidMessage::HandshakePayloadTooLarge | InvalidMessage::CertificatePayloadTooLarge,
+        )) => Refused::ClientCertificate,
         Some(Error::InvalidMessage(_)) => Refused::NotTls,
         Some(Error::PeerIncompatible(_) | Error::NoApplicationProtocol) => Refused::NothingShared,
         // The verifier passes every chain: what is left are the signature, and certificates that cannot be read.

@@ -10,6 +10,7 @@
 mod admission;
 mod bind;
 mod client_certificate;
+pub mod fuzzing;
 mod handshake;
 mod listener;
 mod metrics;

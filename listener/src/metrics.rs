@@ -18,7 +18,8 @@ pub enum Refused {
     Misbehaved,
     /// No version, cipher, group, signature scheme or application protocol in common.
     NothingShared,
-    /// The client's certificate could not be read, or its handshake signature is not by the certificate's key.
+    /// The client's certificates could not be read or have more than 64 KiB, or its handshake signature is not by the
+    /// certificate's key.
     ClientCertificate,
     /// The connection broke, or the peer closed it in mid-handshake.
     Io,

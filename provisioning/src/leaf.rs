@@ -262,6 +262,11 @@ pub enum LeafEvent {
         /// The life that ended.
         generation: GenerationId,
     },
+    /// A registry was restored from a backup, and began a new log: always the first leaf of one.
+    LogContinued {
+        /// The checkpoint of the log before, as the backup had it: a signed note.
+        previous: String,
+    },
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this form")]

@@ -21,9 +21,13 @@ pub mod tpm;
 pub mod trust;
 pub mod x509;
 
+#[cfg(test)]
+#[path = "../../fuzz/damaged.rs"]
+mod damaged;
+
 pub use answer::Answer;
 pub use attest::{Attested, Claim, Proof, TpmKeys};
-pub use decide::{Decision, decide};
+pub use decide::{Decision, decide, other_holder};
 pub use evidence::RefusalRing;
 pub use leaf::Leaf;
 pub use limiter::{FailureLimit, FailureLimiter};

@@ -1,5 +1,6 @@
 //! The provisioning service as the edges see it: connect, register, ask for an operation's status.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,8 +8,8 @@ use unicity_identity::device::{CertificateBinding, DeviceAuthentication};
 use unicity_identity::error::Subject;
 use unicity_identity::json::JsonText;
 use unicity_identity::{
-    Attestation, ClientIdentity, CloneEvidence, ClonePolicy, EnrollmentRef, Entropy, HubDirectory, IdScope, KeySlot,
-    Refusal, Registration, RegistrationId, Timestamp, Vault, derive_device_key,
+    Attestation, ClientIdentity, CloneEvidence, ClonePolicy, EnrollmentRef, Entropy, HubDirectory, IdScope,
+    KeyFingerprint, KeySlot, Refusal, Registration, RegistrationId, Timestamp, Vault, derive_device_key,
 };
 
 use crate::answer::Answer;
@@ -53,6 +54,8 @@ pub struct Settings {
     pub hubs: HubDirectory,
     /// Strict or compat.
     pub mode: UnicityMode,
+    /// Keys that more than one identity may hold even in strict mode, for a migration; each use leaves a warning in its leaf.
+    pub allow_shared: BTreeSet<KeyFingerprint>,
     /// Patience for clocks that differ, in seconds.
     pub token_skew_seconds: u64,
     /// The largest custom payload of a registration, in bytes of JSON.
@@ -189,11 +192,20 @@ impl Provisioning {
             return trust.vouches(chain, self.stale, now, skew);
         }
         check_validity(chain.leaf().summary(), now, skew).map_err(|error| Refusal::Certificate {
-            name: "CertificateOutOfTime",
-            cause: error.to_string(),
+            name: error.name(),
+            cause: format!("certificate {}: {error}", chain.leaf().summary().short().subject),
             remedy: error.remedy().to_owned(),
-            evidence: serde_json::json!({"chain": [chain.leaf().summary().short().evidence()]}).to_string(),
+            evidence: presented.evidence(error.name()),
         })?;
+        // A thumbprint says nothing of the key: this is the first time that it is seen.
+        if let Some(weakness) = chain.leaf().weakness() {
+            return Err(Refusal::Certificate {
+                name: "WeakKey",
+                cause: format!("the certificate has {weakness}"),
+                remedy: weakness.remedy().to_owned(),
+                evidence: serde_json::json!({"chain": [chain.leaf().summary().short().evidence()]}).to_string(),
+            });
+        }
         trust.check_leaf(chain, self.stale, now, skew)
     }
 
@@ -511,6 +523,15 @@ impl Provisioning {
             .map_err(|fault| Refusal::Unavailable { why: fault.to_string() })?
             .filter(|registration| registration.operation_id.as_str() == operation_id)
             .ok_or_else(|| Refusal::NotFound(Subject::Operation(operation_id.chars().take(128).collect())))?;
-        Ok(Answer::assigned(&registration, &self.settings.hubs))
+        let answer = Answer::assigned(&registration, &self.settings.hubs);
+        if !self.settings.clones.continuity || !continuity::fits(registration.payload.as_ref()) {
+            return Ok(answer);
+        }
+        let id = &registration.registration_id;
+        let counter = self.registry.continuity(id).map_err(|fault| Refusal::Unavailable { why: fault.to_string() })?;
+        Ok(match counter {
+            Some(counter) => answer.with_payload(|payload| self.tokens.put(id, counter.issued, payload)),
+            None => answer,
+        })
     }
 }

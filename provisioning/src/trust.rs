@@ -9,7 +9,7 @@ use unicity_identity::{Attestation, DenyRule, ETag, EnrollmentGroup, EnrollmentG
 use crate::registry::{Fault, RegistryView};
 use crate::x509::{
     Anchor, Certificate, ChainRefusal, CrlSet, DenyList, DeviceChain, RevocationRefusal, StalePolicy, UnverifiedCrl,
-    Verified, nearest_anchor, verify,
+    Verified, line_of, nearest_anchor, verify,
 };
 
 /// The certificates that a client sent in its handshake, read once a connection.
@@ -30,6 +30,19 @@ impl PresentedChain {
     pub fn chain(&self) -> Result<&DeviceChain, Refusal> {
         self.0.as_ref().map_err(|refusal| chain_refusal(refusal))
     }
+
+    /// What was shown, as JSON, for a refusal by `check` that looks at more than the chain.
+    #[must_use]
+    pub fn evidence(&self, check: &'static str) -> String {
+        let Ok(chain) = &self.0 else { return serde_json::json!({"check": check}).to_string() };
+        chain_evidence(check, chain)
+    }
+}
+
+fn chain_evidence(check: &'static str, chain: &DeviceChain) -> String {
+    let seen: Vec<_> =
+        chain.certificates().iter().map(|certificate| certificate.summary().short().evidence()).collect();
+    serde_json::json!({"check": check, "chain": seen}).to_string()
 }
 
 /// A refused chain as a refusal with its evidence.
@@ -44,13 +57,11 @@ pub(crate) fn chain_refusal(refusal: &ChainRefusal) -> Refusal {
 }
 
 fn revocation_refusal(refusal: &RevocationRefusal, chain: &DeviceChain) -> Refusal {
-    let seen: Vec<_> =
-        chain.certificates().iter().map(|certificate| certificate.summary().short().evidence()).collect();
     Refusal::Certificate {
         name: refusal.name(),
         cause: refusal.to_string(),
         remedy: refusal.remedy().to_owned(),
-        evidence: serde_json::json!({"check": refusal.name(), "chain": seen}).to_string(),
+        evidence: chain_evidence(refusal.name(), chain),
     }
 }
 
@@ -213,13 +224,15 @@ impl Trust {
             let certificate = Box::new(leaf.short());
             return Err(revocation_refusal(&RevocationRefusal::Denied { certificate, depth: 0, by }, chain));
         }
-        // A pinned certificate needs nobody to vouch for it; but whoever issued it may take it back.
-        if let Ok(verified) = verify(chain, &self.hub_anchors, now, skew_seconds) {
-            self.deny.check(&verified).map_err(|refusal| revocation_refusal(&refusal, chain))?;
-            self.crls
-                .check(&verified, stale, now, skew_seconds)
-                .map_err(|refusal| revocation_refusal(&refusal, chain))?;
-        }
+        // A pinned certificate needs nobody to vouch for it; but whoever issued it may take it back, also when the chain leads
+        // nowhere: a device may have left it out, and an authority's list outlives the authority's certificate.
+        let line = match verify(chain, &self.hub_anchors, now, skew_seconds) {
+            Ok(verified) => verified.line(),
+            Err(_) => line_of(chain, self.hub_anchors.iter().map(Anchor::certificate)),
+        };
+        let revoked = |refusal: RevocationRefusal| revocation_refusal(&refusal, chain);
+        self.deny.check_line(&line).map_err(revoked)?;
+        self.crls.check_line(&line, stale, now, skew_seconds).map_err(revoked)?;
         Ok(())
     }
 

@@ -142,7 +142,7 @@ fn symmetric(
     stored: Option<&Attestation>,
     entropy: &mut Entropy,
 ) -> Result<Given, Failure> {
-    let given = body.given("attestation.symmetricKey")?;
+    let given = body.given(shared.provisioning.vault(), "attestation.symmetricKey")?;
     // .NET puts empty texts where a GET showed no keys: they mean none here.
     let given = given.map(|key| if matches!(key, GivenKey::Empty) { GivenKey::Absent } else { key });
     let stored_slots = match stored {

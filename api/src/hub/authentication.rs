@@ -47,7 +47,7 @@ pub(super) fn read(
     entropy: &mut Entropy,
 ) -> Result<(DeviceAuthentication, bool), Failure> {
     let AuthenticationBody { kind, symmetric_key, x509_thumbprint } = body.unwrap_or_default();
-    let keys = symmetric_key.unwrap_or_default().given("authentication.symmetricKey")?;
+    let keys = symmetric_key.unwrap_or_default().given(shared.provisioning.vault(), "authentication.symmetricKey")?;
     let certificates = thumbprints(x509_thumbprint.unwrap_or_default(), stored)?;
     let kind = match kind.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
         Some(text) => word(

@@ -15,11 +15,12 @@ use tokio_util::sync::CancellationToken;
 use unicity_api::{Api, ApiParts, ApiSettings, Audience, HubPolicy, Right, Rights, ServicePolicies, ServicePolicy};
 use unicity_hub::{Sessions, Suspicion};
 use unicity_identity::{
-    Environment, HubDirectory, LinkedHub, MasterKey, SasToken, SharedAccessKey, Timestamp, Vault, derive_device_key,
+    ClonePolicy, Environment, HubDirectory, LinkedHub, MasterKey, SasToken, SharedAccessKey, Timestamp, Vault,
+    derive_device_key,
 };
 use unicity_listener::{ConnectionInfo, Service, UnauthenticatedPermit};
 use unicity_provisioning::tpm::ChallengeSecret;
-use unicity_provisioning::{FailureLimit, Provisioning, RefusalRing, Settings, UnicityMode};
+use unicity_provisioning::{CloneSettings, FailureLimit, Provisioning, RefusalRing, Settings, UnicityMode};
 use zeroize::Zeroizing;
 
 use crate::fake::{FakeLog, FakeRegistry};
@@ -58,7 +59,9 @@ impl Reply {
 }
 
 pub(crate) fn key(byte: u8) -> SharedAccessKey {
-    SharedAccessKey::from_bytes(vec![byte; 32]).unwrap()
+    // No pattern, or it would be refused as weak.
+    SharedAccessKey::from_bytes((0..32_u8).map(|n| byte.wrapping_mul(31) ^ n.wrapping_mul(n).wrapping_mul(7)).collect())
+        .unwrap()
 }
 
 pub(crate) fn base64(key: &SharedAccessKey) -> String {
@@ -81,16 +84,28 @@ impl Server {
     }
 
     pub(crate) fn with(settings: ApiSettings, hubs: &[&str]) -> Self {
-        Self::build(settings, hubs, FailureLimit::default())
+        Self::build(settings, hubs, FailureLimit::default(), CloneSettings::default())
+    }
+
+    /// One with this clone policy, which hands out continuity tokens.
+    pub(crate) fn with_continuity(policy: ClonePolicy) -> Self {
+        let settings = ApiSettings { host_names: vec!["dps.local".into()], ..ApiSettings::default() };
+        let clones = CloneSettings { policy, continuity: true };
+        Self::build(settings, &["alpha"], FailureLimit::default(), clones)
     }
 
     /// One that lets so many proofs fail, and forgives none while a test runs.
     pub(crate) fn with_failures_max(burst: u32) -> Self {
         let settings = ApiSettings { host_names: vec!["dps.local".into()], ..ApiSettings::default() };
-        Self::build(settings, &["alpha"], FailureLimit { burst, per_second: 0.001, ..FailureLimit::default() })
+        Self::build(
+            settings,
+            &["alpha"],
+            FailureLimit { burst, per_second: 0.001, ..FailureLimit::default() },
+            CloneSettings::default(),
+        )
     }
 
-    fn build(settings: ApiSettings, hubs: &[&str], limit: FailureLimit) -> Self {
+    fn build(settings: ApiSettings, hubs: &[&str], limit: FailureLimit, clones: CloneSettings) -> Self {
         let clock = Arc::new(AtomicU64::new(NOW.0));
         let seeds = AtomicU64::new(0);
         let read_clock = clock.clone();
@@ -106,9 +121,10 @@ impl Server {
             id_scope: SCOPE.parse().unwrap(),
             hubs: HubDirectory::new(hubs.iter().map(|name| hub(name)).collect()).unwrap(),
             mode: UnicityMode::Strict,
+            allow_shared: Default::default(),
             token_skew_seconds: 300,
             payload_bytes_max: 4096,
-            clones: Default::default(),
+            clones,
         });
         let registry = Arc::new(FakeRegistry::new(domain.clone()));
         let vault = Arc::new(Vault::new(MasterKey::from_bytes(&[1; 32]), &Zeroizing::new([2; 32])));

@@ -53,6 +53,7 @@ fn check(shared: &Shared, connect: &HubConnect, chain: Option<&PresentedChain>) 
         Some(chain) => provisioning.check_hub_certificate(chain, by_authority, now),
         None => Err(Refusal::NoCredential),
     };
+    let evidence = |check| chain.map_or_else(String::new, |chain| chain.evidence(check));
     let certificate = match chain.map(PresentedChain::chain).transpose() {
         Ok(chain) => chain.map(|chain| {
             let leaf = chain.leaf();
@@ -62,6 +63,7 @@ fn check(shared: &Shared, connect: &HubConnect, chain: Option<&PresentedChain>) 
                 key: leaf.key_fingerprint(),
                 common_name: leaf.common_name().ok(),
                 check: &vouch,
+                evidence: &evidence,
             }
         }),
         // A certificate that cannot be read proves nothing; it is the reason only for a client that has nothing else.

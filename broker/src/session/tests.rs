@@ -22,6 +22,7 @@ fn session(now: Moment) -> Session {
         id_scope: "0ne00000001".parse().unwrap(),
         hubs: HubDirectory::default(),
         mode: UnicityMode::Strict,
+        allow_shared: Default::default(),
         token_skew_seconds: 300,
         payload_bytes_max: 8192,
         clones: Default::default(),

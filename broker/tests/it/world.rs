@@ -349,6 +349,7 @@ impl World {
             id_scope: SCOPE.parse().unwrap(),
             hubs: HubDirectory::new(vec![hub]).unwrap(),
             mode: UnicityMode::Strict,
+            allow_shared: Default::default(),
             token_skew_seconds: 300,
             payload_bytes_max: 8192,
             clones,

@@ -7,7 +7,7 @@ use unicity_identity::{
     RegistrationId, Timestamp,
 };
 
-use super::keys::{device_of, held, transfer};
+use super::keys::{device_of, held, keep_in_sight, transfer};
 use super::{Parts, check};
 use crate::leaf::LeafEvent;
 use crate::registry::{
@@ -60,12 +60,14 @@ pub(super) fn put_individual(
     };
     let device = device_of(view, settings, &id, stored.as_ref())?;
     let mut changes = Vec::new();
+    let is_kept = view.registration(&id)?.is_some()
+        || keep_in_sight(settings, &id, Some(&enrollment), device.as_ref(), &mut changes)?;
     let warnings = transfer(
         view,
         settings,
         &KeyOwner::Registration(id.clone()),
         &held(stored.as_ref(), device.as_ref()),
-        &held(Some(&enrollment), device.as_ref()),
+        &held(Some(&enrollment), device.as_ref().filter(|_| is_kept)),
         &mut changes,
     )?;
     changes.push(Change::PutIndividual(Box::new(enrollment.clone())));
@@ -114,6 +116,9 @@ pub(super) fn delete_individual(
         &held(None, device.as_ref()),
         &mut changes,
     )?;
+    if view.registration(&id)?.is_none() {
+        keep_in_sight(settings, &id, None, device.as_ref(), &mut changes)?;
+    }
     Ok((changes, LeafEvent::EnrollmentDeleted { registration_id: id }, Outcome::Done))
 }
 
@@ -170,11 +175,15 @@ pub(super) fn delete_group(
 
 pub(super) fn delete_registration(
     view: &dyn RegistryView,
+    settings: &Settings,
     id: RegistrationId,
     precondition: &Precondition,
 ) -> Result<Parts, RegistryError> {
     let stored = view.registration(&id)?;
     check(precondition, stored.map(|stored| stored.etag), || Subject::Registration(id.clone()))?;
-    let changes = vec![Change::DeleteRegistration(id.clone())];
+    let mut changes = vec![Change::DeleteRegistration(id.clone())];
+    let individual = view.individual(&id)?;
+    let device = device_of(view, settings, &id, individual.as_ref())?;
+    keep_in_sight(settings, &id, individual.as_ref(), device.as_ref(), &mut changes)?;
     Ok((changes, LeafEvent::RegistrationDeleted { registration_id: id }, Outcome::Done))
 }

@@ -9,6 +9,31 @@ use unicity_identity::{DeviceIdentity, IndividualEnrollment, KeyFingerprint, Ref
 use crate::registry::{Change, Fault, RegistryError, RegistryView};
 use crate::service::{Settings, UnicityMode};
 
+/// Whose a hub device and its keys are.
+pub(super) fn owner_of(device: &DeviceIdentity) -> KeyOwner {
+    match &device.registration {
+        Some(registration) => KeyOwner::Registration(registration.clone()),
+        None => KeyOwner::Device(device.hub.clone(), device.device_id.clone()),
+    }
+}
+
+/// Who else holds a key that a hub device has just proven, and was not known to be its own: that of a certificate of which only the
+/// thumbprint was enrolled, or for which an authority vouches. `None`: nobody, or it may be shared.
+///
+/// # Errors
+/// [`Fault`] if state could not be read.
+pub fn other_holder(
+    view: &dyn RegistryView,
+    settings: &Settings,
+    device: &DeviceIdentity,
+    key: &KeyFingerprint,
+) -> Result<Option<KeyOwner>, Fault> {
+    if settings.mode == UnicityMode::Compat || settings.allow_shared.contains(key) {
+        return Ok(None);
+    }
+    Ok(view.key_owner(key)?.filter(|holder| *holder != owner_of(device)))
+}
+
 /// All keys by which a registration id can act: those of its enrollment and those of its hub device.
 pub(super) fn held(
     individual: Option<&IndividualEnrollment>,
@@ -21,10 +46,11 @@ pub(super) fn held(
 
 /// Turns a change of held keys into claims and releases.
 ///
-/// Returns warnings for collisions that compat mode lets pass; the first owner stays in the index.
+/// Returns warnings for collisions that compat mode, or the list of keys that may be shared, lets pass; the first owner stays in the
+/// index.
 ///
 /// # Errors
-/// [`Refusal::KeyInUse`] in strict mode if a new key is another owner's.
+/// [`Refusal::KeyInUse`] in strict mode if a new key is another owner's and may not be shared.
 pub(super) fn transfer(
     view: &dyn RegistryView,
     settings: &Settings,
@@ -40,6 +66,9 @@ pub(super) fn transfer(
             Some(holder) => {
                 let refusal = Refusal::KeyInUse { fingerprint: *key, holder };
                 match settings.mode {
+                    UnicityMode::Strict if settings.allow_shared.contains(key) => {
+                        warnings.push(format!("{refusal}, and `allow_shared` lets both have it"));
+                    }
                     UnicityMode::Strict => return Err(refusal.into()),
                     UnicityMode::Compat => warnings.push(refusal.to_string()),
                 }
@@ -76,4 +105,47 @@ pub(super) fn device_of(
         }
     }
     Ok(None)
+}
+
+/// Whether [`device_of`] still finds a device once its registration's record is gone: by the device id that the enrollment, or the
+/// registration id, stands for.
+fn is_found_without_record(
+    settings: &Settings,
+    id: &RegistrationId,
+    individual: Option<&IndividualEnrollment>,
+    device: &DeviceIdentity,
+) -> bool {
+    let wanted = individual.and_then(|enrollment| enrollment.device_id.clone()).unwrap_or_else(|| id.to_device_id());
+    settings.hubs.by_name(&device.hub).is_some() && device.device_id == wanted
+}
+
+/// What is to become of a registration id's hub device when enrollment or record change so that nothing would lead from the one to
+/// the other any more. Two devices of one registration id, with one key, would be the consequence (U1, U2).
+pub(super) fn keep_in_sight(
+    settings: &Settings,
+    id: &RegistrationId,
+    individual: Option<&IndividualEnrollment>,
+    device: Option<&DeviceIdentity>,
+    changes: &mut Vec<Change>,
+) -> Result<bool, Refusal> {
+    let Some(device) = device.filter(|device| !is_found_without_record(settings, id, individual, device)) else {
+        return Ok(true);
+    };
+    if individual.is_some() && settings.mode == UnicityMode::Strict {
+        return Err(Refusal::Invalid {
+            what: format!("device {} of hub {}", device.device_id, device.hub),
+            why: format!(
+                "it belongs to registration {id}, whose enrollment would no longer lead to it; delete that device first, or \
+                 let the enrollment keep its device id"
+            ),
+        });
+    }
+    // Nobody's any more but its own.
+    let alone = DeviceIdentity { registration: None, ..device.clone() };
+    let owner = owner_of(&alone);
+    if individual.is_none() {
+        changes.extend(alone.authentication.keys().into_iter().map(|key| Change::PutKey(key, owner.clone())));
+    }
+    changes.push(Change::PutDevice(Box::new(alone)));
+    Ok(false)
 }

@@ -13,6 +13,8 @@ mod standing_tests;
 #[cfg(test)]
 mod tests;
 
+pub use keys::other_holder;
+
 use unicity_identity::error::Subject;
 use unicity_identity::{ETag, Refusal};
 
@@ -49,7 +51,9 @@ pub fn decide(view: &dyn RegistryView, settings: &Settings, mut request: Request
             enroll::put_group(view, settings, *draft, &precondition, now, entropy)?
         }
         Command::DeleteGroup { id, precondition } => enroll::delete_group(view, id, &precondition)?,
-        Command::DeleteRegistration { id, precondition } => enroll::delete_registration(view, id, &precondition)?,
+        Command::DeleteRegistration { id, precondition } => {
+            enroll::delete_registration(view, settings, id, &precondition)?
+        }
         Command::PutDevice { draft, precondition } => {
             device::put_device(view, settings, *draft, &precondition, now, entropy)?
         }

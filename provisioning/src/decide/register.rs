@@ -1,12 +1,14 @@
 //! A proven device registers: the same assignment again, or a new one.
 
+use std::collections::BTreeSet;
+
 use unicity_identity::device::{DeviceAuthentication, DeviceStatus};
 use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms, ProvisioningStatus};
 use unicity_identity::error::KeyOwner;
 use unicity_identity::registration::{AttestationKind, Substatus};
 use unicity_identity::{
     Attestation, ClientIdentity, CloneEvidence, ClonePolicy, Continuity, DeviceId, DeviceIdentity, EnrollmentRef,
-    Entropy, IndividualEnrollment, LinkedHub, Refusal, Registration, StandingState, Timestamp,
+    Entropy, IndividualEnrollment, KeyFingerprint, LinkedHub, Refusal, Registration, StandingState, Timestamp,
 };
 
 use super::{Parts, keys, standing};
@@ -232,7 +234,8 @@ fn assign(
     let mut warnings = Vec::new();
     let there = view.device(&hub.name, &device_id)?;
     let adopted = there.is_some() && kept.is_none();
-    if let Some(other) = there.as_ref().filter(|device| device.registration.as_ref() != Some(id)) {
+    let foreign = there.clone().filter(|device| device.registration.as_ref() != Some(id));
+    if let Some(other) = &foreign {
         let holder = match &other.registration {
             Some(holder) => format!("registration {holder}"),
             None => "an identity made by hand".to_owned(),
@@ -248,9 +251,15 @@ fn assign(
     let before = keys::held(individual, own_device.as_ref());
     let after = keys::held(individual, Some(&device));
     warnings.extend(keys::transfer(view, settings, &owner, &before, &after, &mut changes)?);
-    let displaced = own_device
+    if let Some(other) = &foreign {
+        release_adopted(view, other, &owner, &after, &mut changes)?;
+    }
+    // Of an identity that was another's, whoever is connected came in with the other's key.
+    let displaced = foreign
         .as_ref()
-        .filter(|own| own.authentication.keys() != device.authentication.keys() || own.hub != device.hub)
+        .or(own_device
+            .as_ref()
+            .filter(|own| own.authentication.keys() != device.authentication.keys() || own.hub != device.hub))
         .map(|own| ClientIdentity { hub: own.hub.clone(), device_id: own.device_id.clone(), module_id: None });
     if let Some(left) = own_device.filter(|own| (&own.hub, &own.device_id) != (&device.hub, &device.device_id)) {
         // U1: one live assignment. The identity at a hub that is linked no longer ends with it.
@@ -301,6 +310,32 @@ fn assign(
     changes.push(Change::PutRegistration(Box::new(registration.clone())));
     let registration = Box::new(registration);
     Ok((changes, event, Outcome::Registered { registration, displaced, continuity: None, stale: None }))
+}
+
+/// An identity that compat mode takes from another owner: the keys that it had are that owner's no longer, but for those of its
+/// enrollment.
+fn release_adopted(
+    view: &dyn RegistryView,
+    adopted: &DeviceIdentity,
+    owner: &KeyOwner,
+    held_now: &BTreeSet<KeyFingerprint>,
+    changes: &mut Vec<Change>,
+) -> Result<(), RegistryError> {
+    let former = keys::owner_of(adopted);
+    let individual = match &adopted.registration {
+        Some(registration) => view.individual(registration)?,
+        None => None,
+    };
+    let kept = keys::held(individual.as_ref(), None);
+    for key in adopted.authentication.keys().difference(&kept) {
+        if view.key_owner(key)?.as_ref() == Some(&former) {
+            changes.push(match held_now.contains(key) {
+                true => Change::PutKey(*key, owner.clone()),
+                false => Change::DeleteKey(*key),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn kind_of(attestation: &Attestation) -> AttestationKind {

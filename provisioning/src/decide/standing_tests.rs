@@ -35,6 +35,7 @@ fn settings(policy: ClonePolicy, continuity: bool) -> Settings {
         mode: UnicityMode::Strict,
         token_skew_seconds: 300,
         payload_bytes_max: 8192,
+        allow_shared: Default::default(),
         clones: CloneSettings { policy, continuity },
     }
 }

@@ -1,5 +1,7 @@
 //! Decisions as tables, and U1 and U2 as properties over random histories.
 
+mod keys;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -66,6 +68,7 @@ fn settings(hubs: &[&str], mode: UnicityMode) -> Settings {
         id_scope: "0ne00000001".parse().unwrap(),
         hubs: HubDirectory::new(hubs.iter().map(|name| hub(name)).collect()).unwrap(),
         mode,
+        allow_shared: Default::default(),
         token_skew_seconds: 300,
         payload_bytes_max: 8192,
         clones: Default::default(),
@@ -239,6 +242,13 @@ impl World {
             {
                 let other = owner_of_device.insert(place, registration.registration_id.clone());
                 assert_eq!(other, None, "U1: one registration a device");
+            }
+        }
+        let mut device_of_registration = BTreeMap::new();
+        for device in self.devices.values() {
+            if let Some(registration) = &device.registration {
+                let other = device_of_registration.insert(registration, (&device.hub, &device.device_id));
+                assert_eq!(other, None, "U1: one hub device a registration id");
             }
         }
         let mut used: BTreeMap<KeyFingerprint, KeyOwner> = BTreeMap::new();
@@ -524,7 +534,7 @@ fn a_device_made_anew_begins_a_new_generation() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Enroll(u8, u8, u8),
+    Enroll(u8, u8, u8, Option<u8>),
     DeleteEnrollment(u8),
     EnrollGroup(u8, u8),
     DeleteGroup(u8),
@@ -536,8 +546,8 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    (0u8..9, 0u8..4, 0u8..8, 0u8..8).prop_map(|(kind, a, b, c)| match kind {
-        0 => Step::Enroll(a, b, c),
+    (0u8..9, 0u8..4, 0u8..8, 0u8..8, any::<bool>()).prop_map(|(kind, a, b, c, named)| match kind {
+        0 => Step::Enroll(a, b, c, named.then_some(c % 4)),
         1 => Step::DeleteEnrollment(a),
         2 => Step::EnrollGroup(a % 2, b),
         3 => Step::DeleteGroup(a % 2),
@@ -560,10 +570,10 @@ proptest! {
         let mut world = World::default();
         for step in steps {
             let _ = match step {
-                Step::Enroll(n, k, l) => {
+                Step::Enroll(n, k, l, device) => {
                     let there = world.individuals.contains_key(&id(&name(n)));
                     let precondition = if there { Precondition::Any } else { Precondition::Absent };
-                    world.put(&settings, &name(n), None, terms(k, l), precondition).map(drop)
+                    world.put(&settings, &name(n), device.map(name).as_deref(), terms(k, l), precondition).map(drop)
                 }
                 Step::DeleteEnrollment(n) => {
                     world.run(&settings, Command::DeleteIndividual { id: id(&name(n)), precondition: Precondition::None }).map(drop)

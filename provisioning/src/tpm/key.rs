@@ -12,7 +12,7 @@ use super::name::Name;
 use super::public::{Attributes, Public, PublicKey};
 use super::secret::Exchange;
 use super::spki;
-use crate::x509::weak::rsa_weakness;
+use crate::x509::weak::{published, rsa_weakness};
 
 /// What every EK and SRK is: a storage key that its TPM made and that never leaves it.
 const STORAGE: u32 = Attributes::FIXED_TPM
@@ -143,7 +143,11 @@ impl EndorsementKey {
         let spki = spki::spki(&public.key).ok_or(UnfitKey::NotAsymmetric)?;
         let mut digest = [0; 32];
         digest.copy_from_slice(&HashAlgorithm::Sha256.digest(&[&spki]));
-        Ok(Self { key, template, fingerprint: KeyFingerprint(digest) })
+        let fingerprint = KeyFingerprint(digest);
+        if let Some(weakness) = published(&fingerprint) {
+            return Err(UnfitKey::Weak(weakness).into());
+        }
+        Ok(Self { key, template, fingerprint })
     }
 
     /// SHA-256 of its canonical SubjectPublicKeyInfo: what U2 indexes. The same key in a certificate has the same one.

@@ -107,13 +107,43 @@ pub struct Verified<'a> {
     pub depth: usize,
 }
 
-impl Verified<'_> {
+impl<'a> Verified<'a> {
+    /// The path and the anchor.
+    #[must_use]
+    pub fn line(&self) -> Vec<&'a Certificate> {
+        self.path.iter().copied().chain([self.anchor.certificate()]).collect()
+    }
+
     /// The path and the anchor, as evidence.
     #[must_use]
     pub fn summaries(&self) -> Vec<CertificateSummary> {
-        let all = self.path.iter().copied().chain([self.anchor.certificate()]);
-        all.map(|certificate| certificate.summary().short()).collect()
+        self.line().into_iter().map(|certificate| certificate.summary().short()).collect()
     }
+}
+
+/// The line of issuers of a chain that leads nowhere: the leaf, who signed it, and so on as far as it can be followed
+/// among what was sent and what is `known`. Says nothing about dates, rights or trust.
+///
+/// For a certificate that is trusted by itself: whoever stands above it may still take it back, and a device must not
+/// get around that by showing an outdated chain, or none.
+#[must_use]
+pub fn line_of<'a>(
+    chain: &'a DeviceChain,
+    known: impl Iterator<Item = &'a Certificate> + Clone,
+) -> Vec<&'a Certificate> {
+    let mut line = vec![chain.leaf()];
+    while line.len() <= INTERMEDIATES_MAX + 1
+        && let Some(top) = line.last().copied()
+    {
+        let issuer = chain.certificates.iter().chain(known.clone()).find(|issuer| {
+            issuer.subject_der() == top.issuer_der()
+                && !line.iter().any(|passed| passed.is_same_entity(issuer))
+                && top.is_signed_by(issuer)
+        });
+        let Some(issuer) = issuer else { break };
+        line.push(issuer);
+    }
+    line
 }
 
 /// Verifies a chain against the anchors; the one nearest to the leaf wins, then the one listed first.

@@ -3,7 +3,10 @@
 //! Such a key proves nothing, so it is refused wherever it appears, in a leaf, an intermediate or an authority. The
 //! tests are those that cost microseconds and need nothing but the key itself.
 
+use unicity_identity::KeyFingerprint;
+
 use super::key::{KeyKind, PublicKey};
+use super::published;
 
 /// Shortest RSA modulus accepted, in bits (NIST SP 800-131A).
 pub const RSA_BITS_MIN: u32 = 2048;
@@ -50,6 +53,12 @@ pub enum Weakness {
     /// An Ed25519 point for which a signature can be made without any private key.
     #[error("an Ed25519 key of small order, for which anyone can sign")]
     SmallOrder,
+    /// Its private key stands in a public document.
+    #[error("a key whose private key is published ({place})")]
+    Published {
+        /// Where.
+        place: &'static str,
+    },
 }
 
 impl Weakness {
@@ -182,9 +191,18 @@ const fn hex32(text: &[u8; 64]) -> [u8; 32] {
     out
 }
 
+/// Whether the private key of a public key with this fingerprint can be read somewhere.
+#[must_use]
+pub fn published(key: &KeyFingerprint) -> Option<Weakness> {
+    published::place(key).map(|place| Weakness::Published { place })
+}
+
 /// The weakness of a key, if it has one that can be seen.
 #[must_use]
 pub fn weakness(key: &PublicKey) -> Option<Weakness> {
+    if let Some(weakness) = published(&key.fingerprint()) {
+        return Some(weakness);
+    }
     match key.kind() {
         KeyKind::Rsa => {
             let (modulus, exponent) = key.rsa()?;

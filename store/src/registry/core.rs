@@ -1,5 +1,6 @@
 //! What the writer, the checkpointer and the readers share.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Condvar, Mutex};
@@ -19,6 +20,8 @@ pub(super) struct Core {
     pub(super) index: Index,
     pub(super) metrics: RegistryMetrics,
     pub(super) room: Room,
+    /// Leaves of all synced decisions: the index that the next one's leaf gets.
+    pub(super) leaves_synced: AtomicU64,
     /// The first failure of a write or sync, in words.
     poison: OnceLock<String>,
 }
@@ -32,6 +35,7 @@ impl Core {
             index,
             metrics: RegistryMetrics::default(),
             room: Room::default(),
+            leaves_synced: AtomicU64::new(0),
             poison: OnceLock::new(),
         }
     }

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use futures_channel::oneshot;
 use parking_lot::Mutex;
+use unicity_audit::{Reader, VerifierKey};
 use unicity_hub::DeviceDirectory;
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
@@ -15,18 +16,20 @@ use unicity_identity::{
     EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, Registration, RegistrationId, Revocation,
     RevocationList, Standing, Subscription,
 };
-use unicity_provisioning::{Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request};
+use unicity_provisioning::{
+    Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request, other_holder,
+};
 
 use super::checkpoint::Checkpointer;
 use super::core::Core;
 use super::index::is_full;
-use super::leaves::LeafLog;
 use super::listing;
 use super::metrics;
 use super::options::{OpenError, RegistryOptions};
-use super::recover::{Recovered, recover};
+use super::recover::{Recovered, Tail, recover};
 use super::tables::{Table, device_bounds, device_key};
 use super::writer::{Queued, Writer};
+use crate::audit::{AuditFiles, Published};
 use crate::chain::in_full;
 use crate::log::{GroupConfig, GroupHandle, GroupWriter, LogReader};
 use crate::metrics::MetricFamily;
@@ -40,7 +43,9 @@ pub struct RegistryStore {
     pub(super) core: Arc<Core>,
     writer: GroupHandle<Queued>,
     threads: Mutex<Option<Threads>>,
-    pub(super) leaves: LogReader,
+    pub(super) published: Arc<Published>,
+    pub(super) audit: AuditFiles,
+    verifier: Option<VerifierKey>,
     boot: u32,
     closing: AtomicBool,
     /// The newest request's time: the clock of the journal's batches.
@@ -49,7 +54,7 @@ pub struct RegistryStore {
 
 struct Threads {
     writer: GroupWriter<Queued>,
-    checkpointer: JoinHandle<LeafLog>,
+    checkpointer: JoinHandle<()>,
 }
 
 /// Something that is done to the store as a whole did not succeed.
@@ -64,7 +69,8 @@ impl RegistryStore {
     /// # Errors
     /// [`OpenError`]: the file and what is wrong with it.
     pub fn open(options: RegistryOptions, vfs: Arc<dyn Vfs>) -> Result<Arc<Self>, OpenError> {
-        let (Recovered { index, journal, leaves, tail }, boot) = recover(&options, &vfs)?;
+        let (Recovered { index, journal, leaves, tail: Tail { layer, leaves: leaves_replayed } }, boot) =
+            recover(&options, &vfs)?;
         let config = GroupConfig {
             name: "registry".to_owned(),
             queue_items_max: options.queue_max,
@@ -73,11 +79,13 @@ impl RegistryStore {
             ..GroupConfig::default()
         };
         let core = Arc::new(Core::new(options, vfs, index));
-        core.overlay.begin(tail);
+        core.overlay.begin(layer);
+        let (published, audit) = (leaves.log.published(), leaves.log.files());
+        let verifier = leaves.log.verifier().cloned();
+        core.leaves_synced.store(published.size() + leaves_replayed, Ordering::Release);
         let clock = Arc::new(AtomicU64::new(0));
         let ticking = Arc::clone(&clock);
         let journal_reader = journal.reader();
-        let leaves_reader = leaves.reader();
         let rules = Writer::new(Arc::clone(&core));
         let writer = GroupWriter::spawn(journal, &config, move || ticking.load(Ordering::Relaxed), rules)?;
         let checkpointer =
@@ -90,7 +98,9 @@ impl RegistryStore {
             core,
             writer: writer.handle(),
             threads: Mutex::new(Some(Threads { writer, checkpointer })),
-            leaves: leaves_reader,
+            published,
+            audit,
+            verifier,
             boot,
             closing: AtomicBool::new(false),
             clock,
@@ -158,7 +168,7 @@ impl RegistryStore {
         let now = metrics::Now {
             overlay: self.core.overlay.sizes(),
             journal_bytes: self.journal().segments().iter().map(|segment| segment.synced_bytes).sum(),
-            leaves: self.leaves.end(),
+            leaves: self.leaf_count(),
             poisoned: self.is_poisoned(),
         };
         metrics::families(&self.core.metrics, self.writer.metrics(), &now)
@@ -183,12 +193,50 @@ impl RegistryStore {
         }
         let written = threads.writer.shutdown().map_err(|error| in_full(&error));
         self.core.room.stop();
-        let leaves = match threads.checkpointer.join() {
-            Ok(leaves) => leaves.close().map_err(|error| in_full(&error)),
-            Err(_) => Err("the checkpointer panicked".to_owned()),
-        };
+        let joined = threads.checkpointer.join().map_err(|_| "the checkpointer panicked".to_owned());
         self.core.index.close();
-        checkpointed.and(written).and(leaves).map_err(StoreError)
+        checkpointed.and(written).and(joined).map_err(StoreError)
+    }
+
+    /// Leaves in the audit log, all of them durable.
+    #[must_use]
+    pub fn leaf_count(&self) -> u64 {
+        self.published.size()
+    }
+
+    /// The index that the next decision's leaf gets: leaves in the audit log, and those that are still in the journal only.
+    #[must_use]
+    pub fn leaf_end(&self) -> u64 {
+        self.core.leaves_synced.load(Ordering::Acquire)
+    }
+
+    /// Brings all that is synced by now into the audit log, and gives its signed checkpoint. Blocks meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError`] as for [`checkpoint`](Self::checkpoint), or if the registry was opened without a key to sign with.
+    pub fn audit_checkpoint(&self) -> Result<String, StoreError> {
+        self.checkpoint()?;
+        self.published
+            .note()
+            .ok_or_else(|| StoreError("the audit log has no key, and so no signed checkpoint".to_owned()))
+    }
+
+    /// Reads the leaves that are in the audit log by now, and makes proofs.
+    #[must_use]
+    pub fn audit_reader(&self) -> Reader<AuditFiles> {
+        Reader::new(self.audit.clone(), self.leaf_count())
+    }
+
+    /// The files of the audit log, for a verifier.
+    #[must_use]
+    pub fn audit_files(&self) -> AuditFiles {
+        self.audit.clone()
+    }
+
+    /// The public key that checkpoints verify with, if they are signed.
+    #[must_use]
+    pub fn audit_verifier(&self) -> Option<&VerifierKey> {
+        self.verifier.as_ref()
     }
 
     pub(super) fn journal(&self) -> &LogReader {
@@ -273,6 +321,11 @@ impl RegistryView for RegistryStore {
 impl DeviceDirectory for RegistryStore {
     fn device(&self, hub: &HubName, id: &DeviceId) -> Result<Option<DeviceIdentity>, String> {
         self.core.view().device(hub, id).map_err(|fault| fault.to_string())
+    }
+
+    fn other_holder(&self, device: &DeviceIdentity, key: &KeyFingerprint) -> Result<Option<KeyOwner>, String> {
+        let settings = &self.core.options.settings;
+        other_holder(&self.core.view(), settings, device, key).map_err(|fault| fault.to_string())
     }
 }
 

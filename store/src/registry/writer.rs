@@ -2,8 +2,10 @@
 //! while a sync runs goes into the next one.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_channel::oneshot;
+use unicity_audit::ENTRY_BYTES_MAX;
 use unicity_identity::Refusal;
 use unicity_provisioning::{Outcome, RegistryError, Request, decide};
 
@@ -26,13 +28,15 @@ pub(super) struct Writer {
     core: Arc<Core>,
     deciding: Deciding,
     records: u64,
+    /// Leaves of the decisions that wait for their sync.
+    leaves: u64,
     /// Of the decision under way, as they go to the journal.
     changes: Vec<u8>,
 }
 
 impl Writer {
     pub(super) fn new(core: Arc<Core>) -> Self {
-        Self { core, deciding: Deciding::default(), records: 0, changes: Vec::new() }
+        Self { core, deciding: Deciding::default(), records: 0, leaves: 0, changes: Vec::new() }
     }
 }
 
@@ -56,6 +60,9 @@ impl GroupRules for Writer {
         self.changes.clear();
         decision.changes.iter().for_each(|change| write_change(change, &mut self.changes));
         let leaf = decision.leaf.map(|leaf| leaf.to_bytes());
+        if let Some(length) = leaf.as_ref().map(Vec::len).filter(|length| *length > ENTRY_BYTES_MAX) {
+            return Err(Refusal::TooLarge { what: "the audit leaf", length, max: ENTRY_BYTES_MAX }.into());
+        }
         batch.push_with(|bytes| record::encode(leaf.as_deref(), &self.changes, bytes)).map_err(too_long)?;
         // All of it is readable, as it was written a moment ago.
         for op in Changes::new(&self.changes).flatten() {
@@ -63,11 +70,13 @@ impl GroupRules for Writer {
         }
         self.deciding.decided.set_end(batch.next_offset());
         self.records += 1;
+        self.leaves += u64::from(leaf.is_some());
         Ok(decision.outcome)
     }
 
     fn commit(&mut self) {
         self.core.metrics.add_commit(std::mem::take(&mut self.records));
+        self.core.leaves_synced.fetch_add(std::mem::take(&mut self.leaves), Ordering::Release);
         let decided = &mut self.deciding.decided;
         if decided.size().entries > 0 {
             let (before, now) = self.core.overlay.merge(decided);
@@ -80,6 +89,7 @@ impl GroupRules for Writer {
 
     fn roll_back(&mut self) {
         self.records = 0;
+        self.leaves = 0;
         self.deciding.decided.clear();
     }
 

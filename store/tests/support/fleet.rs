@@ -38,6 +38,7 @@ pub fn settings() -> Arc<Settings> {
         id_scope: "0ne00000001".parse().unwrap(),
         hubs: HubDirectory::new(vec![hub]).unwrap(),
         mode: UnicityMode::Strict,
+        allow_shared: Default::default(),
         token_skew_seconds: 300,
         payload_bytes_max: 8192,
         clones: Default::default(),

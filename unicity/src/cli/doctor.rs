@@ -96,7 +96,7 @@ fn directory(data: &DataDir) -> Check {
         let found = format!("{} has mode {mode:04o}, others may look into it", path.display());
         return Check::with("directory", Verdict::Warn, found, format!("chmod 0700 {}", path.display()));
     }
-    for name in ["master.key", "ca.key", "server.key"] {
+    for name in ["master.key", "audit.key", "ca.key", "server.key"] {
         let file = data.pki(name);
         if let Ok(metadata) = std::fs::metadata(&file) {
             let mode = metadata.permissions().mode() & 0o777;

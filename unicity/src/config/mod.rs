@@ -4,13 +4,14 @@
 
 mod raw;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
-use unicity_identity::{ClonePolicy, HubHost, HubName};
+use unicity_identity::{ClonePolicy, HubHost, HubName, KeyFingerprint};
 use unicity_provisioning::x509::StalePolicy;
 use unicity_provisioning::{CloneSettings, UnicityMode};
 
@@ -31,6 +32,7 @@ pub(crate) struct Config {
     pub(crate) hubs: Vec<HubConfig>,
     pub(crate) mode: UnicityMode,
     pub(crate) clones: CloneSettings,
+    pub(crate) allow_shared: BTreeSet<KeyFingerprint>,
     pub(crate) stale_crl: StalePolicy,
     pub(crate) limits: raw::Limits,
     pub(crate) registry: raw::Registry,
@@ -199,6 +201,12 @@ impl Checker<'_> {
                 },
                 continuity: raw.unicity.continuity,
             },
+            allow_shared: raw
+                .unicity
+                .allow_shared
+                .iter()
+                .filter_map(|text| self.parsed("allow_shared", text))
+                .collect(),
             stale_crl: match raw.x509.stale_crl {
                 raw::StaleCrl::Warn => StalePolicy::Warn,
                 raw::StaleCrl::Refuse => StalePolicy::Refuse,
@@ -287,6 +295,7 @@ mod tests {
             ),
             ("[unicity]\nmode = \"lax\"\n", &["unicity.toml:2", "strict"]),
             ("[unicity]\nclone_policy = \"first\"\n", &["unicity.toml:2", "oldest", "quarantine"]),
+            ("[unicity]\nallow_shared = [\"abc\"]\n", &["unicity.toml:2", "allow_shared", "64 hexadecimal digits"]),
             ("[server\n", &["unicity.toml:1"]),
         ] {
             let error = error(text);

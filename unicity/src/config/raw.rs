@@ -82,6 +82,7 @@ fn yes() -> bool {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Unicity {
     pub(crate) mode: Mode,
+    pub(crate) allow_shared: Vec<Spanned<String>>,
     pub(crate) clone_policy: ClonePolicy,
     pub(crate) continuity: bool,
 }

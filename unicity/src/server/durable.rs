@@ -13,6 +13,7 @@ use unicity_store::vfs::OsVfs;
 
 use super::names::Names;
 use super::start::size;
+use crate::audit_key;
 use crate::clock;
 use crate::config::Config;
 use crate::datadir::DataDir;
@@ -26,15 +27,20 @@ pub(super) fn open_registry(
     config: &Config,
     settings: Arc<Settings>,
 ) -> Outcome<(Arc<RegistryStore>, u32)> {
+    let audit_key = audit_key::load_or_make(data, &settings.id_scope)?;
     let overlay_max = size(*config.registry.overlay_records_max.get_ref());
     let options = RegistryOptions {
         overlay_max,
         checkpoint_after: overlay_max / 2,
         cache_bytes: size(*config.registry.cache_mebibytes.get_ref() * MIB),
         queue_max: size(*config.registry.queue_max.get_ref()),
+        audit_key: Some(audit_key),
         ..RegistryOptions::new(data.path(), settings)
     };
     let registry = RegistryStore::open(options, Arc::new(OsVfs)).context("cannot open the registry")?;
+    if let Some(key) = registry.audit_verifier() {
+        audit_key::write_verifier(data, key)?;
+    }
     let boot = registry.boot_number();
     Ok((registry, boot))
 }
@@ -77,7 +83,7 @@ pub(super) fn backup(
     id_scope: &IdScope,
     directory: &Path,
 ) -> Result<serde_json::Value, unicity_api::BackupError> {
-    let files = ["instance.json", "pki/ca.pem", "unicity.toml"].map(PathBuf::from);
+    let files = ["instance.json", "pki/ca.pem", "pki/audit.vkey", "unicity.toml"].map(PathBuf::from);
     let options = BackupOptions {
         id_scope: id_scope.clone(),
         now: clock::now(),

@@ -80,6 +80,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         id_scope: instance.id_scope.clone(),
         hubs: names.hubs.clone(),
         mode: config.mode,
+        allow_shared: config.allow_shared.clone(),
         token_skew_seconds: *limits.token_skew_seconds.get_ref(),
         payload_bytes_max: size(*limits.payload_bytes_max.get_ref()),
         clones: config.clones,

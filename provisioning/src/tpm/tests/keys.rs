@@ -55,6 +55,17 @@ fn facts_of_accepted_keys() {
 }
 
 #[test]
+fn an_endorsement_key_whose_private_key_is_published_is_refused() {
+    // RFC 9500's key on P-256.
+    let published = ecc_with(|x, y| {
+        x.copy_from_slice(&bytes("422548f88fb782ffb5eca3744452c72a1e558fbd6f73be5e48e93232cc45c5b1"));
+        y.copy_from_slice(&bytes("6c4cd10c4cb8d5b8a17139e94882c8992572993425f41419ab7e90a42a494272"));
+    });
+    let fault = refusal_of_ek(&published);
+    assert!(matches!(fault, KeyFault::Unfit(UnfitKey::Weak(Weakness::Published { .. }))), "{fault}");
+}
+
+#[test]
 fn weak_moduli_are_refused_in_both_roles() {
     let weak = |weakness| KeyFault::Unfit(UnfitKey::Weak(weakness));
     let table = [
