@@ -77,6 +77,10 @@ pub(crate) enum OwnCall {
     Revocations,
     Revoke,
     LiftRevocation,
+    Standings,
+    GetStanding,
+    Quarantine,
+    Release,
 }
 
 /// `device-mqtt.md` 3.
@@ -157,7 +161,12 @@ impl Call {
                 OwnCall::Registrations => (Dps, &[RegistrationStatusRead], Ignored),
                 OwnCall::Devices => (Hub, &[RegistryRead], Ignored),
                 OwnCall::Telemetry => (Hub, &[ServiceConnect], Ignored),
-                OwnCall::Refusals | OwnCall::Refusal(_) | OwnCall::Failures => (Dps, &[EnrollmentRead], Ignored),
+                OwnCall::Refusals
+                | OwnCall::Refusal(_)
+                | OwnCall::Failures
+                | OwnCall::Standings
+                | OwnCall::GetStanding => (Dps, &[EnrollmentRead], Ignored),
+                OwnCall::Quarantine | OwnCall::Release => (Dps, &[EnrollmentWrite], Read),
                 OwnCall::Info => (Any, &[], Ignored),
                 OwnCall::Backup
                 | OwnCall::PutAuthority(_)
@@ -297,6 +306,12 @@ fn own(method: &Method, lowered: &[&str], target: &Target) -> Result<OwnCall, Fa
         (["unicity", "denied"], "GET") => OwnCall::DenyRules,
         (["unicity", "denied"], "POST") => OwnCall::SetDenyRule { denied: true },
         (["unicity", "denied"], "DELETE") => OwnCall::SetDenyRule { denied: false },
+        (["unicity", "standings"], "GET") => OwnCall::Standings,
+        (["unicity", "standing"], "GET") => OwnCall::GetStanding,
+        (["unicity", "standing", "quarantine"], "POST") => OwnCall::Quarantine,
+        (["unicity", "standing", "release"], "POST") => OwnCall::Release,
+        (["unicity", "standings" | "standing"], _) => return Err(wrong_method(method, "GET")),
+        (["unicity", "standing", "quarantine" | "release"], _) => return Err(wrong_method(method, "POST")),
         (["unicity", "certificates", _], _) => return Err(wrong_method(method, "GET, PUT, DELETE")),
         (["unicity", "crls"], _) => return Err(wrong_method(method, "GET, PUT")),
         (["unicity", "crls", "reload"], _) => return Err(wrong_method(method, "POST")),
@@ -353,6 +368,8 @@ mod tests {
             ("PUT", "/devices/a%2Fb?api-version=1", Call::Hub(HubCall::PutDevice("a/b".into()))),
             ("GET", "/unicity/info", Call::Own(OwnCall::Info)),
             ("POST", "/unicity/Certificates/Root/Verify", Call::Own(OwnCall::VerifyAuthority("Root".into()))),
+            ("GET", "/unicity/standing?registrationId=R", Call::Own(OwnCall::GetStanding)),
+            ("POST", "/unicity/Standing/Release", Call::Own(OwnCall::Release)),
             ("DELETE", "/unicity/denied", Call::Own(OwnCall::SetDenyRule { denied: false })),
             (
                 "PUT",
@@ -393,6 +410,7 @@ mod tests {
             ("POST", "/unicity/certificates/c", 405_001),
             ("GET", "/unicity/certificates/c/verify", 405_001),
             ("DELETE", "/unicity/crls", 405_001),
+            ("GET", "/unicity/standing/release", 405_001),
             ("GET", "/devices/d/modules?api-version=1", 501_001),
             ("GET", "/0ne1/registrations/r/register?api-version=1", 405_001),
         ] {

@@ -4,7 +4,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use unicity_hub::{CloseReason, Sessions};
-use unicity_identity::error::Subject;
+use unicity_identity::error::{KeyOwner, Subject};
 use unicity_identity::{
     ClientIdentity, DeviceId, DeviceIdentity, DeviceStatus, Facets, HubName, Refusal, Timestamp, Vault,
 };
@@ -18,6 +18,7 @@ use crate::body::{ApiBody, json as json_answer, no_content};
 use crate::conditional::precondition;
 use crate::dps::{CapabilitiesBody, members, parse_id, parse_json, word};
 use crate::failure::Failure;
+use crate::own::show_standing;
 use crate::revocations::mark;
 
 /// The most devices that a list gives, and what any other number counts as.
@@ -70,6 +71,14 @@ fn answer(shared: &Shared, device: &DeviceIdentity) -> Result<Response<ApiBody>,
     let known = registration.map(|id| of_registration(shared.provisioning.registry().as_ref(), id)).transpose()?;
     let keys = device.authentication.keys().into_iter().collect();
     mark(shared, &mut shown, &Facets { keys, ..known.unwrap_or_default() })?;
+    // Only where there is one: clients of the real service do not know the member.
+    let owner = match &device.registration {
+        Some(id) => KeyOwner::Registration(id.clone()),
+        None => KeyOwner::Device(device.hub.clone(), device.device_id.clone()),
+    };
+    if let Some(standing) = shared.provisioning.registry().standing(&owner)? {
+        shown["standing"] = show_standing(&standing);
+    }
     let mut answer = json_answer(StatusCode::OK, &shown);
     if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", device.etag.to_base64())) {
         answer.headers_mut().insert(header::ETAG, etag);

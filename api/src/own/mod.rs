@@ -1,5 +1,5 @@
 //! What Azure has no call for, or has in its control plane, under `/unicity/`: listings with pages, telemetry, refusals,
-//! certificate authorities, revocation, the server itself. Members are in camel case as in the DPS API; telemetry has the record of
+//! standings of identities that may have a clone, certificate authorities, revocation, the server itself. Members are in camel case as in the DPS API; telemetry has the record of
 //! `tail --json`.
 
 mod authority;
@@ -9,6 +9,7 @@ mod listing;
 pub(crate) mod revocation;
 mod revoke;
 mod server;
+mod standing;
 mod tail;
 mod telemetry;
 
@@ -18,6 +19,8 @@ use crate::api::{Proven, Shared};
 use crate::body::ApiBody;
 use crate::failure::Failure;
 use crate::route::OwnCall;
+
+pub(crate) use standing::show as show_standing;
 
 /// Answers a call whose token and rights are proven.
 pub(crate) async fn handle(shared: &Shared, call: OwnCall, proven: Proven) -> Result<Response<ApiBody>, Failure> {
@@ -44,6 +47,10 @@ pub(crate) async fn handle(shared: &Shared, call: OwnCall, proven: Proven) -> Re
         OwnCall::Revoke => revoke::revoke(shared, &proven).await,
         OwnCall::LiftRevocation => revoke::lift(shared, &proven).await,
         OwnCall::DenyRules => denied::list(shared),
+        OwnCall::Standings => standing::list(shared).await,
+        OwnCall::GetStanding => standing::get(shared, &proven),
+        OwnCall::Quarantine => standing::quarantine(shared, &proven).await,
+        OwnCall::Release => standing::release(shared, &proven).await,
         OwnCall::SetDenyRule { denied } => denied::set(shared, denied, &proven).await,
     }
 }

@@ -20,6 +20,7 @@ mod pki;
 mod query;
 mod revocation;
 mod server;
+mod standing;
 mod telemetry;
 mod tpm;
 mod weak_keys;
