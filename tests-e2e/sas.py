@@ -12,10 +12,12 @@ def sign(key, text):
     return base64.b64encode(hmac.new(base64.b64decode(key), text.encode(), hashlib.sha256).digest()).decode()
 
 
-def token(resource, key, lifetime=3600):
-    """A token for `resource` that expires `lifetime` seconds from now; a negative one has expired."""
+def token(resource, key, lifetime=3600, policy=None):
+    """A token for `resource` that expires `lifetime` seconds from now; a negative one has expired. A service's names its policy."""
     sr, se = quote(resource, safe=""), str(int(time.time()) + lifetime)
-    return f"SharedAccessSignature sr={sr}&sig={quote(sign(key, f'{sr}{chr(10)}{se}'), safe='')}&se={se}"
+    return f"SharedAccessSignature sr={sr}&sig={quote(sign(key, f'{sr}{chr(10)}{se}'), safe='')}&se={se}" + (
+        f"&skn={policy}" if policy else ""
+    )
 
 
 def fields(text):

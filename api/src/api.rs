@@ -16,6 +16,7 @@ use unicity_listener::{ByteStream, ConnectionInfo, HandshakeFailures, Service, U
 use unicity_provisioning::x509::crl::CRL_BYTES_MAX;
 use unicity_provisioning::{Actor, Command, Outcome, PresentedChain, Provisioning, Request as RegistryRequest};
 
+use crate::audit::AuditLog;
 use crate::auth::{Principal, authenticate};
 use crate::backup::Backup;
 use crate::body::{self, ApiBody};
@@ -46,6 +47,8 @@ pub struct ApiParts {
     pub policies: ServicePolicies,
     /// Limits.
     pub settings: ApiSettings,
+    /// The audit log; `None`: 501.
+    pub audit: Option<Arc<dyn AuditLog>>,
     /// How a backup is made; `None`: 501.
     pub backup: Option<Backup>,
     /// Connections that ended before their protocol began, of each listener.
@@ -69,6 +72,7 @@ pub(crate) struct Shared {
     pub(crate) environment: Environment,
     pub(crate) policies: ServicePolicies,
     pub(crate) settings: ApiSettings,
+    pub(crate) audit: Option<Arc<dyn AuditLog>>,
     pub(crate) backup: Option<Backup>,
     pub(crate) handshakes: Vec<Arc<HandshakeFailures>>,
     pub(crate) crl_files: Arc<CrlFiles>,
@@ -78,6 +82,8 @@ pub(crate) struct Shared {
     pub(crate) device_count: Semaphore,
     /// One revocation list at a time: it is compared with the one that it replaces.
     pub(crate) revocation: Semaphore,
+    /// Two searches or checkpoints of the audit log at a time: they read and write much.
+    pub(crate) audit_work: Semaphore,
     pub(crate) counts: Counts,
     /// A revocation has rows that are to follow.
     pub(crate) follow: Notify,
@@ -117,6 +123,7 @@ impl Api {
             environment,
             policies,
             settings,
+            audit,
             backup,
             handshakes,
             crl_files,
@@ -126,6 +133,7 @@ impl Api {
             telemetry_streams: Arc::new(Semaphore::new(settings.telemetry_streams_max.min(Semaphore::MAX_PERMITS))),
             device_count: Semaphore::new(1),
             revocation: Semaphore::new(1),
+            audit_work: Semaphore::new(2),
             counts: Counts::default(),
             follow: Notify::new(),
             provisioning,
@@ -135,6 +143,7 @@ impl Api {
             environment,
             policies,
             settings,
+            audit,
             backup,
             handshakes,
             crl_files,

@@ -11,6 +11,7 @@
 
 mod admin;
 mod api;
+mod audit;
 mod auth;
 mod backup;
 mod body;
@@ -35,6 +36,7 @@ mod target;
 
 pub use admin::{Admin, Readiness};
 pub use api::{Api, ApiParts, RequestContext};
+pub use audit::AuditLog;
 pub use backup::{Backup, BackupError};
 pub use body::ApiBody;
 pub use crl_files::{CrlFileFault, CrlFileState, CrlFiles, Waiting};

@@ -60,6 +60,12 @@ pub(crate) enum OwnCall {
     Refusals,
     Refusal(String),
     Failures,
+    AuditFile(String),
+    AuditCheckpoint,
+    AuditLeaves,
+    AuditProof(String),
+    AuditKey,
+    Story(String),
     Info,
     Backup,
     Authorities,
@@ -165,7 +171,13 @@ impl Call {
                 | OwnCall::Refusal(_)
                 | OwnCall::Failures
                 | OwnCall::Standings
-                | OwnCall::GetStanding => (Dps, &[EnrollmentRead], Ignored),
+                | OwnCall::GetStanding
+                | OwnCall::AuditFile(_)
+                | OwnCall::AuditCheckpoint
+                | OwnCall::AuditLeaves
+                | OwnCall::AuditProof(_)
+                | OwnCall::AuditKey => (Dps, &[EnrollmentRead], Ignored),
+                OwnCall::Story(_) => (Dps, &[EnrollmentRead, RegistrationStatusRead], Ignored),
                 OwnCall::Quarantine | OwnCall::Release => (Dps, &[EnrollmentWrite], Read),
                 OwnCall::Info => (Any, &[], Ignored),
                 OwnCall::Backup
@@ -281,6 +293,8 @@ fn hub(method: &Method, lowered: &[&str], target: &Target) -> Result<HubCall, Fa
 
 fn own(method: &Method, lowered: &[&str], target: &Target) -> Result<OwnCall, Failure> {
     let name = || target.segments.get(2).cloned().unwrap_or_default();
+    // Paths of the log's files have the case that they have on a disk.
+    let below = || target.segments.get(2..).unwrap_or_default().join("/");
     Ok(match (lowered, method.as_str()) {
         (["unicity", "registrations"], "GET") => OwnCall::Registrations,
         (["unicity", "devices"], "GET") => OwnCall::Devices,
@@ -288,6 +302,17 @@ fn own(method: &Method, lowered: &[&str], target: &Target) -> Result<OwnCall, Fa
         (["unicity", "refusals"], "GET") => OwnCall::Refusals,
         (["unicity", "refusals", id], "GET") => OwnCall::Refusal((*id).to_owned()),
         (["unicity", "failures"], "GET") => OwnCall::Failures,
+        (["unicity", "audit", "checkpoint"], "POST") => OwnCall::AuditCheckpoint,
+        (["unicity", "audit", "leaves"], "GET") => OwnCall::AuditLeaves,
+        (["unicity", "audit", "proof", index], "GET") => OwnCall::AuditProof((*index).to_owned()),
+        (["unicity", "audit", "key"], "GET") => OwnCall::AuditKey,
+        (["unicity", "audit", "checkpoint" | "tile" | "previous", ..], "GET") => OwnCall::AuditFile(below()),
+        (["unicity", "audit", "checkpoint"], _) => return Err(wrong_method(method, "GET, POST")),
+        (["unicity", "audit", "leaves" | "proof" | "key" | "tile" | "previous", ..], _) => {
+            return Err(wrong_method(method, "GET"));
+        }
+        (["unicity", "why", _], "GET") => OwnCall::Story(name()),
+        (["unicity", "why", _], _) => return Err(wrong_method(method, "GET")),
         (["unicity", "info"], "GET") => OwnCall::Info,
         (["unicity", "backup"], "POST") => OwnCall::Backup,
         (["unicity", "certificates"], "GET") => OwnCall::Authorities,

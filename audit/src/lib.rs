@@ -20,6 +20,7 @@
 //! Not here: when files are written and synced (`unicity-store`), what an entry says (`unicity-provisioning`). The only module
 //! that touches a file system is [`directory`].
 
+mod batch;
 mod bundle;
 mod checkpoint;
 pub mod directory;
@@ -30,10 +31,12 @@ mod layout;
 mod note;
 mod proof;
 mod reader;
+mod search;
 mod source;
 mod text;
 mod verify;
 
+pub use batch::BatchRoot;
 pub use bundle::{Bundle, ENTRY_BYTES_MAX, EntryTooLong, MalformedBundle, push_entry};
 pub use checkpoint::{CHECKPOINT_FILE, Checkpoint, CheckpointError};
 pub use edge::{Edge, TileFile};
@@ -43,6 +46,7 @@ pub use layout::{TILE_WIDTH, Tile, TileKind, tiles_of};
 pub use note::{NoteError, SigningKey, VerifierKey, note_text};
 pub use proof::{ProofError, verify_consistency, verify_inclusion};
 pub use reader::{Entries, ReadError, Reader};
+pub use search::{Bounds, Found};
 pub use source::Source;
 pub use text::{InclusionProof, ProofTextError};
 pub use verify::verify;

@@ -5,11 +5,14 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ring::rand::SecureRandom as _;
 use ring::signature::{self, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use ring::{digest, rand};
 
 const ED25519: u8 = 1;
 const KEY_LEN: usize = 32;
+/// What stands before the seed (RFC 8410, 7). ring's own generator adds the public key in a form that openssl does not read.
+const PKCS8_V1: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
 /// An honest note has some hundred bytes, and some thousand with the signatures of witnesses.
 const NOTE_BYTES_MAX: usize = 1_000_000;
 const SIGNATURES_MAX: usize = 100;
@@ -174,13 +177,15 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// A new private key, as PKCS#8 in DER.
+    /// A new private key, as PKCS#8 in DER, version 1: what every tool reads.
     ///
     /// # Errors
     /// [`NoteError::Random`].
     pub fn generate() -> Result<Vec<u8>, NoteError> {
-        let document = Ed25519KeyPair::generate_pkcs8(&rand::SystemRandom::new()).map_err(|_| NoteError::Random)?;
-        Ok(document.as_ref().to_vec())
+        let mut document = PKCS8_V1.to_vec();
+        document.resize(PKCS8_V1.len() + 32, 0);
+        rand::SystemRandom::new().fill(&mut document[PKCS8_V1.len()..]).map_err(|_| NoteError::Random)?;
+        Ok(document)
     }
 
     /// A private key in PKCS#8, version 1 or 2, under a name.

@@ -2,5 +2,6 @@
 
 mod log;
 mod proofs;
+mod search;
 mod tamper;
 mod vectors;

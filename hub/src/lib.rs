@@ -5,6 +5,7 @@
 pub mod connect;
 pub mod epoch;
 pub mod fence;
+pub mod line;
 pub mod liveness;
 pub mod partition;
 pub mod ports;

@@ -97,6 +97,15 @@ pub enum RecordError {
 const FORMAT: u8 = 1;
 
 impl RecordBody {
+    /// The stamp of its session.
+    #[must_use]
+    pub fn stamp(&self) -> &SessionStamp {
+        match self {
+            Self::SessionOpen { stamp, .. } => stamp,
+            Self::Telemetry(record) => &record.stamp,
+        }
+    }
+
     /// Appends the stored form to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(FORMAT);

@@ -3,12 +3,35 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// SHA-256 of a certificate's or endorsement key's canonical SubjectPublicKeyInfo, or a keyed hash of a symmetric key.
 /// Shown as 64 lower-case hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+///
+/// In JSON, and so in the audit log, it is that text; in the journal and the index its 32 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyFingerprint(pub [u8; 32]);
+
+impl Serialize for KeyFingerprint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            return serializer.collect_str(self);
+        }
+        serializer.serialize_newtype_struct("KeyFingerprint", &self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyFingerprint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            return String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom);
+        }
+        #[derive(Deserialize)]
+        #[serde(rename = "KeyFingerprint")]
+        struct Bytes([u8; 32]);
+        Bytes::deserialize(deserializer).map(|bytes| Self(bytes.0))
+    }
+}
 
 impl fmt::Display for KeyFingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -54,6 +77,9 @@ mod tests {
     fn reads_back_what_it_prints() {
         let fingerprint = KeyFingerprint([0xa5; 32]);
         assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));
+        let json = format!("\"{fingerprint}\"");
+        assert_eq!(serde_json::to_string(&fingerprint).unwrap(), json);
+        assert_eq!(serde_json::from_str::<KeyFingerprint>(&json).unwrap(), fingerprint);
         assert!("a5".parse::<KeyFingerprint>().is_err());
         assert!("+1".repeat(32).parse::<KeyFingerprint>().is_err());
     }

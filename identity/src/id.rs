@@ -252,9 +252,30 @@ impl RegistrationId {
 }
 
 /// Tells one life of a hub device from the next: opaque decimal digits, new whenever the identity is made anew
-/// (`service-rest.md` 12.1).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// (`service-rest.md` 12.1). In JSON it is that text, since not every reader of JSON has whole numbers of 64 bits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GenerationId(pub u64);
+
+impl Serialize for GenerationId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            return serializer.collect_str(self);
+        }
+        serializer.serialize_newtype_struct("GenerationId", &self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for GenerationId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            return String::deserialize(deserializer)?.parse().map(Self).map_err(serde::de::Error::custom);
+        }
+        #[derive(Deserialize)]
+        #[serde(rename = "GenerationId")]
+        struct Number(u64);
+        Number::deserialize(deserializer).map(|number| Self(number.0))
+    }
+}
 
 impl fmt::Display for GenerationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -173,6 +173,13 @@ impl RefusalRing {
         inner.ids.get(tracking_id).and_then(|number| inner.records.get(number)).cloned()
     }
 
+    /// The newest refusals that `wanted` takes, newest first, at most `limit`.
+    #[must_use]
+    pub fn find(&self, limit: usize, wanted: impl Fn(&RefusalRecord) -> bool) -> Vec<RefusalRecord> {
+        let inner = self.lock();
+        inner.records.values().rev().filter(|record| wanted(record)).take(limit).cloned().collect()
+    }
+
     /// The newest refusals, newest first, at most `limit`.
     #[must_use]
     pub fn latest(&self, limit: usize) -> Vec<RefusalRecord> {

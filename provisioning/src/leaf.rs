@@ -52,6 +52,9 @@ pub enum LeafEvent {
         generation: GenerationId,
         /// Proven by which key.
         key_fingerprint: KeyFingerprint,
+        /// The keys by which the hub device acts; none where an authority vouches for it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        device_keys: Vec<KeyFingerprint>,
         /// In which operation.
         operation_id: OperationId,
         /// The policy that chose.
@@ -72,6 +75,9 @@ pub enum LeafEvent {
         operation_id: OperationId,
         /// Proven by which key.
         key_fingerprint: KeyFingerprint,
+        /// The keys by which the hub device acts; none where an authority vouches for it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        device_keys: Vec<KeyFingerprint>,
         /// Whether the hub identity got the enrollment's new keys.
         credentials_refreshed: bool,
     },
@@ -252,6 +258,20 @@ pub enum LeafEvent {
         name: String,
         /// How many.
         count: u64,
+    },
+    /// A batch of stored messages, in the order of their partition, is what it is from now on.
+    TelemetrySealed {
+        /// The hub.
+        hub: HubName,
+        /// The partition.
+        partition: u32,
+        /// The offset of the first record.
+        first: u64,
+        /// The offset after the last one.
+        end: u64,
+        /// The root of the Merkle tree (RFC 6962, SHA-256) over the records' lines, as `tail --json --sessions` shows them, in
+        /// base64.
+        root: String,
     },
     /// A hub device was deleted.
     DeviceDeleted {

@@ -13,6 +13,7 @@ pub mod continuity;
 pub mod decide;
 pub mod evidence;
 pub mod leaf;
+pub mod leaf_filter;
 pub mod limiter;
 pub mod memory;
 pub mod registry;

@@ -236,6 +236,15 @@ impl Client {
         read_answer(response).await
     }
 
+    /// Sends one request whose answer is text.
+    pub(crate) async fn text(&self, method: Method, path: &str) -> Outcome<String> {
+        match self.call(method, path, &[], None).await?.body {
+            Value::String(text) => Ok(text),
+            Value::Null => Ok(String::new()),
+            other => Ok(other.to_string()),
+        }
+    }
+
     /// Reads all pages of one of the server's own listings: an object with `items` and perhaps `next`.
     pub(crate) async fn get(&self, path: &str) -> Outcome<Value> {
         Ok(self.call(Method::GET, path, &[], None).await?.body)

@@ -1,7 +1,9 @@
 //! What Azure has no call for, or has in its control plane, under `/unicity/`: listings with pages, telemetry, refusals,
-//! standings of identities that may have a clone, certificate authorities, revocation, the server itself. Members are in camel case as in the DPS API; telemetry has the record of
+//! standings of identities that may have a clone, certificate authorities, revocation, the audit log, the server itself. Members are in
+//! camel case as in the DPS API; telemetry has the record of
 //! `tail --json`.
 
+mod audit;
 mod authority;
 mod denied;
 mod failures;
@@ -10,7 +12,7 @@ pub(crate) mod revocation;
 mod revoke;
 mod server;
 mod standing;
-mod tail;
+mod story;
 mod telemetry;
 
 use http::Response;
@@ -31,6 +33,12 @@ pub(crate) async fn handle(shared: &Shared, call: OwnCall, proven: Proven) -> Re
         OwnCall::Refusals => server::refusals(shared, &proven),
         OwnCall::Refusal(id) => server::refusal(shared, &id),
         OwnCall::Failures => failures::latest(shared, &proven),
+        OwnCall::AuditFile(path) => audit::file(shared, path).await,
+        OwnCall::AuditCheckpoint => audit::checkpoint(shared, &proven).await,
+        OwnCall::AuditLeaves => audit::leaves(shared, &proven).await,
+        OwnCall::AuditProof(index) => audit::proof(shared, &index).await,
+        OwnCall::AuditKey => audit::key(shared),
+        OwnCall::Story(id) => story::tell(shared, &id).await,
         OwnCall::Info => Ok(server::info(shared)),
         OwnCall::Backup => server::backup(shared, &proven).await,
         OwnCall::Authorities => authority::list(shared).await,

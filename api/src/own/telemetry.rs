@@ -12,11 +12,10 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
-use unicity_hub::{RecordBody, StoredRecord, TelemetryReader, TelemetryRecord, partition_of};
+use unicity_hub::{RecordBody, StoredRecord, TelemetryReader, line, partition_of};
 use unicity_identity::error::Subject;
-use unicity_identity::{DeviceId, Refusal};
+use unicity_identity::{DeviceId, Refusal, Timestamp};
 
-use super::tail;
 use crate::api::{Proven, Shared};
 use crate::body::ApiBody;
 use crate::dps::parse_id;
@@ -59,6 +58,8 @@ struct Stream {
     /// Records still to give; `None`: all.
     left: Option<u64>,
     follow: bool,
+    /// The openings of sessions, too.
+    sessions: bool,
     round_bytes: usize,
     stop: CancellationToken,
     ended: bool,
@@ -66,7 +67,7 @@ struct Stream {
 }
 
 /// Opens a stream. `from` is `latest` unless told, an offset counts in every partition; a `device` is read from its own partition
-/// only; `limit` counts records given.
+/// only; `limit` counts records given; with `sessions=true` the openings of sessions are records as well.
 pub(super) fn open(shared: &Shared, proven: &Proven) -> Result<Response<ApiBody>, Failure> {
     let hub = &proven.principal.hub()?.name;
     let target = &proven.target;
@@ -104,6 +105,7 @@ pub(super) fn open(shared: &Shared, proven: &Proven) -> Result<Response<ApiBody>
         device,
         left: target.number("limit")?,
         follow,
+        sessions: target.flag("sessions")?,
         round_bytes: shared.settings.telemetry_round_bytes.max(1),
         stop: proven.context.stop.clone(),
         ended: false,
@@ -190,15 +192,18 @@ impl Stream {
             let stop = place.end.unwrap_or(u64::MAX);
             // Where nothing is to be had although there should be, retention was faster: go on at the end.
             place.next = records.last().map_or_else(|| end_now.max(place.next), |last| last.offset.saturating_add(1));
-            let wanted = records.into_iter().filter(|record| record.offset < stop).filter_map(telemetry);
-            let wanted =
-                wanted.filter(|(_, record)| self.device.as_ref().is_none_or(|id| record.stamp.client.device_id == *id));
+            let wanted = records.into_iter().filter(|record| record.offset < stop).filter(|record| {
+                let is_message = matches!(record.body, RecordBody::Telemetry(_));
+                (is_message || self.sessions)
+                    && self.device.as_ref().is_none_or(|id| record.body.stamp().client.device_id == *id)
+            });
             queues.push((place.partition, wanted.collect::<VecDeque<_>>()));
         }
         let mut lines = Vec::new();
         while self.left != Some(0) {
-            let Some((partition, offset, record)) = take_oldest(&mut queues) else { break };
-            tail::write(&mut lines, partition, offset, &record);
+            let Some((partition, record)) = take_oldest(&mut queues) else { break };
+            line::write(&mut lines, partition, record.offset, &record.body);
+            lines.push(b'\n');
             if let Some(left) = &mut self.left {
                 *left -= 1;
             }
@@ -207,22 +212,19 @@ impl Stream {
     }
 }
 
-/// A message; the opening of a session is none.
-fn telemetry(record: StoredRecord) -> Option<(u64, TelemetryRecord)> {
-    match record.body {
-        RecordBody::Telemetry(body) => Some((record.offset, body)),
-        RecordBody::SessionOpen { .. } => None,
-    }
-}
-
 /// The head with the earliest time. Heads only, so that a clock that jumped never turns a partition's order round.
-fn take_oldest(queues: &mut [(u32, VecDeque<(u64, TelemetryRecord)>)]) -> Option<(u32, u64, TelemetryRecord)> {
+fn take_oldest(queues: &mut [(u32, VecDeque<StoredRecord>)]) -> Option<(u32, StoredRecord)> {
+    let time = |record: &StoredRecord| -> Timestamp {
+        match &record.body {
+            RecordBody::Telemetry(message) => message.enqueued,
+            RecordBody::SessionOpen { at, .. } => *at,
+        }
+    };
     let (_, index) = queues
         .iter()
         .enumerate()
-        .filter_map(|(index, (_, queue))| queue.front().map(|(_, record)| (record.enqueued, index)))
+        .filter_map(|(index, (_, queue))| queue.front().map(|record| (time(record), index)))
         .min()?;
     let (partition, queue) = queues.get_mut(index)?;
-    let (offset, record) = queue.pop_front()?;
-    Some((*partition, offset, record))
+    Some((*partition, queue.pop_front()?))
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod admin;
+mod audit;
 mod auth;
 mod authorities;
 mod bulk;

@@ -25,6 +25,7 @@ use unicity_provisioning::tpm::ChallengeSecret;
 use unicity_provisioning::{CloneSettings, FailureLimit, Provisioning, RefusalRing, Settings, UnicityMode};
 use zeroize::Zeroizing;
 
+use crate::audit::FakeAudit;
 use crate::fake::{FakeLog, FakeRegistry};
 
 pub(crate) const NOW: Timestamp = Timestamp(1_767_323_045_678);
@@ -38,6 +39,7 @@ pub(crate) struct Server {
     pub(crate) log: Arc<FakeLog>,
     pub(crate) failures: Arc<HandshakeFailures>,
     pub(crate) crl_files: Arc<CrlFiles>,
+    pub(crate) audit: Arc<FakeAudit>,
     pub(crate) stop: CancellationToken,
     clock: Arc<AtomicU64>,
 }
@@ -153,6 +155,7 @@ impl Server {
         }
         let sessions = Arc::new(Sessions::default());
         let suspicion = Arc::new(Suspicion::default());
+        let audit = Arc::new(FakeAudit::default());
         let log = Arc::new(FakeLog::new("alpha".parse().unwrap(), 4));
         let failures = Arc::new(HandshakeFailures::new("mqtt"));
         let crl_files = Arc::new(CrlFiles::default());
@@ -164,6 +167,7 @@ impl Server {
             environment,
             policies: ServicePolicies::new(policies).unwrap(),
             settings,
+            audit: Some(audit.clone()),
             backup: Some(Arc::new(|path| {
                 Box::pin(std::future::ready(if path.ends_with("full") {
                     Err(unicity_api::BackupError::Refused("the directory is not empty".into()))
@@ -175,7 +179,18 @@ impl Server {
             crl_files: crl_files.clone(),
             version: "0.0.0-test",
         });
-        Self { api, sessions, suspicion, registry, log, failures, crl_files, stop: CancellationToken::new(), clock }
+        Self {
+            api,
+            sessions,
+            suspicion,
+            registry,
+            log,
+            audit,
+            failures,
+            crl_files,
+            stop: CancellationToken::new(),
+            clock,
+        }
     }
 
     pub(crate) fn advance_ms(&self, ms: u64) {

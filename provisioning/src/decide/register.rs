@@ -221,6 +221,7 @@ fn again(
         hub: renewed.hub.clone(),
         operation_id: renewed.operation_id.clone(),
         key_fingerprint: renewed.key_fingerprint,
+        device_keys: device.authentication.keys().into_iter().collect(),
         credentials_refreshed: false,
     };
     let registration = Box::new(renewed.clone());
@@ -317,6 +318,7 @@ fn assign(
         device_id: registration.device_id.clone(),
         generation: registration.generation,
         key_fingerprint: registration.key_fingerprint,
+        device_keys: device.authentication.keys().into_iter().collect(),
         operation_id: registration.operation_id.clone(),
         policy: match (kept, terms.allocation) {
             (Some(_), _) => "kept",

@@ -95,6 +95,13 @@ impl TelemetryStore {
         }
     }
 
+    /// The offsets with which the segments of a partition begin, the oldest first; none if there is no such partition.
+    #[must_use]
+    pub fn segment_starts(&self, hub: &HubName, partition: u32) -> Vec<u64> {
+        let Some(partition) = self.partition(hub, partition) else { return Vec::new() };
+        partition.handle.reader().segments().iter().map(|segment| segment.base_offset).collect()
+    }
+
     /// All metrics at this moment.
     #[must_use]
     pub fn metrics(&self) -> Vec<MetricFamily> {

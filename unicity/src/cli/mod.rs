@@ -3,6 +3,7 @@
 //! Data goes to stdout, talk and errors to stderr. Exit codes: 0 done, 1 refused or failed, 2 usage.
 
 mod attestation;
+mod audit;
 mod authority;
 mod backup;
 mod cert;
@@ -22,6 +23,8 @@ mod registration;
 mod revoke;
 mod suspects;
 pub(crate) mod tail;
+mod verify_message;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -108,8 +111,13 @@ enum Command {
     Suspects(suspects::SuspectsArgs),
     /// Read telemetry with its stamps.
     Tail(tail::TailArgs),
-    /// Explain a refusal by its tracking id.
-    Why(refusal::WhyArgs),
+    /// Tell the whole story of an identity, or explain a refusal by its tracking id.
+    Why(why::WhyArgs),
+    /// The audit log: every decision about identity, to be checked by anyone.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    /// Prove which key sent a stored message, and that it is stored as it was.
+    VerifyMessage(verify_message::VerifyMessageArgs),
     /// Derive a device's key from its group's.
     DeviceKey(keys::DeviceKeyArgs),
     /// Make a SAS token.
@@ -159,7 +167,9 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Device(command) => runtime(false)?.block_on(device::run(&global, command)),
         Command::Suspects(args) => runtime(false)?.block_on(suspects::run(&global, &args)),
         Command::Tail(args) => runtime(false)?.block_on(tail::run(&global, &args)),
-        Command::Why(args) => runtime(false)?.block_on(refusal::run(&global, &args)),
+        Command::Why(args) => runtime(false)?.block_on(why::run(&global, &args)),
+        Command::Audit(command) => runtime(false)?.block_on(audit::run(&global, command)),
+        Command::VerifyMessage(args) => runtime(false)?.block_on(verify_message::run(&global, &args)),
         Command::DeviceKey(args) => keys::device_key(&global, &args),
         Command::Sas(args) => keys::sas(&global, &args),
         Command::Doctor(args) => runtime(false)?.block_on(doctor::run(&global, &args)),

@@ -1,35 +1,25 @@
-//! `unicity why`: the evidence behind a refusal, by the tracking id that the client was given.
+//! The evidence behind a refusal, by the tracking id that the client was given.
 
-use clap::Args;
 use serde_json::Value;
+use unicity_identity::TrackingId;
 
 use super::{Global, output};
 use crate::client::{Audience, Client};
-use crate::error::{Context as _, Outcome};
-
-#[derive(Debug, Args)]
-pub(crate) struct WhyArgs {
-    /// The tracking id; without it, the newest refusals are listed.
-    #[arg(value_name = "TRACKING_ID")]
-    tracking_id: Option<String>,
-}
+use crate::error::Outcome;
 
 const API: &str = "api-version=2021-10-01";
 
-pub(crate) async fn run(global: &Global, args: &WhyArgs) -> Outcome {
-    match &args.tracking_id {
-        Some(text) => {
-            let id: unicity_identity::TrackingId = text.parse().context("the tracking id")?;
-            let client = Client::open(&global.target(), &Audience::Dps)?;
-            let found = client.get(&format!("/unicity/refusals/{id}?{API}")).await?;
-            if global.json { output::json(&found) } else { show_whole(&found) }
-        }
-        None => newest(global, 50).await,
+/// A refusal by its tracking id, if it is still kept.
+pub(super) async fn find(client: &Client, id: &TrackingId) -> Outcome<Option<Value>> {
+    match client.get(&format!("/unicity/refusals/{id}?{API}")).await {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.http_status == Some(404) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
 /// Lists the newest refusals, the newest first.
-async fn newest(global: &Global, limit: u32) -> Outcome {
+pub(super) async fn newest(global: &Global, limit: u32) -> Outcome {
     let client = Client::open(&global.target(), &Audience::Dps)?;
     let page = client.get(&format!("/unicity/refusals?{API}&limit={limit}")).await?;
     let items = page.get("items").unwrap_or(&page);
@@ -60,7 +50,7 @@ pub(super) fn show(item: &Value) -> Outcome {
 }
 
 /// One refusal: when, who and why, then its evidence, certificate by certificate.
-fn show_whole(item: &Value) -> Outcome {
+pub(super) fn show_whole(item: &Value) -> Outcome {
     for name in ["timestampUtc", "trackingId", "peer", "subject", "errorCode", "errorName", "cause", "remedy"] {
         output::line(&format!("{name:12}  {}", output::cell(item, name)))?;
     }

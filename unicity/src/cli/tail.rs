@@ -24,6 +24,12 @@ pub(crate) struct TailArgs {
     /// Go on as messages come.
     #[arg(long, short)]
     follow: bool,
+    /// One partition only.
+    #[arg(long, value_name = "NUMBER")]
+    partition: Option<u32>,
+    /// The openings of sessions, too: sealed batches of the audit log are over both.
+    #[arg(long)]
+    sessions: bool,
     /// Stop after so many messages.
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
@@ -43,6 +49,12 @@ pub(crate) async fn run(global: &Global, args: &TailArgs) -> Outcome {
     }
     if let Some(limit) = args.limit {
         path.push_str(&format!("&limit={limit}"));
+    }
+    if let Some(partition) = args.partition {
+        path.push_str(&format!("&partition={partition}"));
+    }
+    if args.sessions {
+        path.push_str("&sessions=true");
     }
     let response = client.send(Method::GET, &path, &[], None).await?;
     if !response.status().is_success() {
@@ -78,6 +90,18 @@ fn show(global: &Global, line: &str) -> Outcome {
 pub(crate) fn for_people(record: &Value) -> String {
     use base64::Engine as _;
     let cell = |name: &str| output::cell(record, name);
+    if record.get("session_open").is_some() {
+        let key: String = cell("key_fingerprint").chars().take(12).collect();
+        return format!(
+            "{} {} {} key={key} epoch={} session opened {}@{}",
+            cell("opened"),
+            cell("device"),
+            cell("auth_method"),
+            cell("epoch"),
+            cell("partition"),
+            cell("offset"),
+        );
+    }
     let body = record.get("body").and_then(Value::as_str).unwrap_or_default();
     let body = base64::engine::general_purpose::STANDARD.decode(body).unwrap_or_default();
     let body = match std::str::from_utf8(&body) {

@@ -7,6 +7,7 @@ mod factory;
 mod live;
 mod verdict;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,9 @@ pub(crate) struct DemoArgs {
     /// Devices at work at one time.
     #[arg(long, value_name = "C", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     concurrency: u32,
+    /// Keep the data directory, as a new folder of this name: to verify its audit log, say, or to serve it.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
     /// Listen for MQTT here instead of on a free loopback port.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     mqtt: String,
@@ -65,9 +69,17 @@ pub(crate) async fn run(global: &Global, args: &DemoArgs) -> Outcome {
     logging::start(LogFormat::Auto, "warn")?;
     let began = Instant::now();
     let tpms = factory::Tpms::make(size(args.devices));
-    let folder =
-        tempfile::Builder::new().prefix("unicity-demo-").tempdir().context("cannot make a temporary folder")?;
-    let data = DataDir::new(&folder.path().join("data"));
+    let temporary = match &args.keep {
+        Some(kept) if kept.exists() => {
+            return Err(CommandError::usage(format!("--keep {}: it exists already", kept.display())));
+        }
+        Some(_) => None,
+        None => {
+            Some(tempfile::Builder::new().prefix("unicity-demo-").tempdir().context("cannot make a temporary folder")?)
+        }
+    };
+    let path = temporary.as_ref().map(|folder| folder.path().join("data"));
+    let data = DataDir::new(&path.or_else(|| args.keep.clone()).unwrap_or_default());
     data.create()?;
     Instance::create(&data, vec!["127.0.0.1".into(), "localhost".into()])?;
     let running = start(plan(&data, args)?).await?;
@@ -75,13 +87,16 @@ pub(crate) async fn run(global: &Global, args: &DemoArgs) -> Outcome {
         "server   mqtt={} https={} in {}",
         running.addresses().mqtt,
         running.addresses().https,
-        folder.path().display()
+        data.path().display()
     );
     let outcome = show(args, &data, &running, tpms, began).await;
     // The server is stopped in order whatever came of the demo; its own failure counts only after the demo's.
     let stopped = running.stop(Duration::from_secs(3)).await;
     let verdict = outcome?;
     stopped?;
+    if let Some(kept) = &args.keep {
+        eprintln!("kept     {0}: try `unicity audit verify --data {0}`", kept.display());
+    }
     verdict.print(global.json)?;
     if verdict.passed() { Ok(()) } else { Err(CommandError::new("the demo's verdict is not what it should be")) }
 }

@@ -1,10 +1,12 @@
 //! The server: everything is put together here, started in order, and stopped in the reverse one.
 
+mod audit;
 mod crl_files;
 mod durable;
 pub(crate) mod names;
 mod policies;
 pub(crate) mod restore;
+mod sealer;
 mod start;
 
 use std::path::PathBuf;

@@ -16,7 +16,9 @@ use unicity_provisioning::{FailureLimit, Provisioning, RefusalRing, Registry, Se
 use unicity_store::registry::RegistryStore;
 use unicity_store::telemetry::TelemetryStore;
 
+use super::audit::ServerAudit;
 use super::names::Names;
+use super::sealer::Sealer;
 use super::{Plan, crl_files, durable, names, policies};
 use crate::config::{Address, Config};
 use crate::datadir::{DataDir, Lock, RunInfo};
@@ -29,6 +31,9 @@ const REFUSALS_KEPT: usize = 16_384;
 
 /// How often partitions in which nothing arrives are looked over.
 const RETENTION_EVERY: Duration = Duration::from_secs(300);
+
+/// What the stop gives to sealing what is stored and not sealed yet.
+const SEAL_AT_STOP: Duration = Duration::from_millis(1500);
 
 /// A running server.
 pub(crate) struct Running {
@@ -43,6 +48,7 @@ pub(crate) struct Running {
     admin_stop: CancellationToken,
     registry: Arc<RegistryStore>,
     telemetry: Arc<TelemetryStore>,
+    sealer: Arc<Sealer>,
     broker: Broker,
     crl_files: Arc<CrlFiles>,
     _lock: Lock,
@@ -91,6 +97,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let service_policies = policies::all(&instance, &names)?;
     let (registry, boot) = durable::open_registry(&data, &config, settings.clone())?;
     let telemetry = durable::open_telemetry(&data, &config, &names)?;
+    let sealer = Sealer::new(&data, registry.clone(), telemetry.clone(), &names.partitions);
     let environment = clock::environment();
     let sessions = Arc::new(Sessions::default());
     let suspicion = Arc::new(Suspicion::default());
@@ -129,6 +136,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         environment,
         policies: service_policies,
         settings: api_settings.clone(),
+        audit: Some(Arc::new(ServerAudit { registry: registry.clone(), sealer: sealer.clone() })),
         backup: Some(backup_hook(&data, registry.clone(), instance.id_scope.clone())),
         handshakes: vec![mqtt_listener.failures(), https_listener.failures()],
         crl_files: crl_files.clone(),
@@ -180,6 +188,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         tokio::spawn(crl_watcher.run(stop.clone()));
     }
     tokio::spawn(api.clone().follow_revocations(stop.clone()));
+    tokio::spawn(sealer.clone().run(stop.clone()));
     let admin = tokio::spawn(admin_listener.serve(admin_service, admin_stop.clone(), Duration::from_millis(200)));
     tracing::info!(
         id_scope = %instance.id_scope, boot, mqtt = %run.mqtt, https = %run.https, admin = %run.admin, "serving"
@@ -196,6 +205,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         admin_stop,
         registry,
         telemetry,
+        sealer,
         broker,
         crl_files,
         _lock: lock,
@@ -243,6 +253,13 @@ impl Running {
         }
         if cut > 0 {
             tracing::warn!(connections = cut, "connections were cut at the end of the drain time");
+        }
+        match tokio::time::timeout(SEAL_AT_STOP, self.sealer.seal(true)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => tracing::warn!(why, "the newest telemetry is not sealed"),
+            Err(_) => tracing::warn!(
+                "the newest telemetry is not sealed: it would have taken too long; the next start does it"
+            ),
         }
         let (registry, telemetry) = (self.registry.clone(), self.telemetry.clone());
         let closed = tokio::task::spawn_blocking(move || durable::close(&registry, &telemetry)).await;

@@ -1,4 +1,5 @@
-//! One telemetry record as a line of JSON: the record of `tail --json`, whose shape does not change.
+//! One stored record as a line of JSON: the record of `tail --json`, whose shape does not change. Sealed batches are Merkle trees over
+//! these lines (without their line feed), so that whoever has them can check a seal.
 //!
 //! `properties` and `system_properties` are objects in the order sent. A property without a value is `null`. A key that was sent
 //! more than once has an array of all its values, so that none is lost; a single value never is an array.
@@ -7,8 +8,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
-use unicity_hub::TelemetryRecord;
 use unicity_identity::QoS;
+
+use crate::{RecordBody, SessionStamp, TelemetryRecord};
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -69,8 +71,49 @@ impl Serialize for Grouped<'_> {
     }
 }
 
-/// Appends the line, with its line feed.
-pub(super) fn write(out: &mut Vec<u8>, partition: u32, offset: u64, record: &TelemetryRecord) {
+/// The opening of a session.
+#[derive(Serialize)]
+struct OpenLine<'a> {
+    hub: &'a str,
+    device: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    module: Option<&'a str>,
+    generation: String,
+    partition: u32,
+    offset: u64,
+    epoch: String,
+    opened: String,
+    auth_method: &'static str,
+    key_fingerprint: String,
+    session_open: bool,
+}
+
+/// Appends the line of what is stored at a place, without a line feed.
+pub fn write(out: &mut Vec<u8>, partition: u32, offset: u64, body: &RecordBody) {
+    match body {
+        RecordBody::Telemetry(record) => write_message(out, partition, offset, record),
+        RecordBody::SessionOpen { stamp, at } => write_opening(out, partition, offset, stamp, &at.to_string()),
+    }
+}
+
+fn write_opening(out: &mut Vec<u8>, partition: u32, offset: u64, stamp: &SessionStamp, opened: &str) {
+    let line = OpenLine {
+        hub: stamp.client.hub.as_str(),
+        device: stamp.client.device_id.as_str(),
+        module: stamp.client.module_id.as_ref().map(|id| id.as_str()),
+        generation: stamp.generation.to_string(),
+        partition,
+        offset,
+        epoch: stamp.epoch.to_string(),
+        opened: opened.to_owned(),
+        auth_method: stamp.auth_method.as_str(),
+        key_fingerprint: stamp.key_fingerprint.to_string(),
+        session_open: true,
+    };
+    serde_json::to_writer(out, &line).expect("text, numbers and memory that grows: nothing here can fail");
+}
+
+fn write_message(out: &mut Vec<u8>, partition: u32, offset: u64, record: &TelemetryRecord) {
     let stamp = &record.stamp;
     let line = Line {
         hub: stamp.client.hub.as_str(),
@@ -96,16 +139,15 @@ pub(super) fn write(out: &mut Vec<u8>, partition: u32, offset: u64, record: &Tel
         ),
         body: STANDARD.encode(&record.body),
     };
-    serde_json::to_writer(&mut *out, &line).expect("text, numbers and memory that grows: nothing here can fail");
-    out.push(b'\n');
+    serde_json::to_writer(out, &line).expect("text, numbers and memory that grows: nothing here can fail");
 }
 
 #[cfg(test)]
 mod tests {
-    use unicity_hub::{AuthMethod, SessionEpoch, SessionStamp};
     use unicity_identity::{ClientIdentity, GenerationId, KeyFingerprint, Timestamp};
 
     use super::*;
+    use crate::{AuthMethod, SessionEpoch};
 
     fn record() -> TelemetryRecord {
         TelemetryRecord {
@@ -140,12 +182,12 @@ mod tests {
     #[test]
     fn the_line() {
         let mut out = Vec::new();
-        write(&mut out, 3, 17, &record());
+        write(&mut out, 3, 17, &RecordBody::Telemetry(record()));
         let expected = format!(
             "{{\"hub\":\"default\",\"device\":\"Dev#1\",\"generation\":\"000000000000000007\",\"partition\":3,\"offset\":17,\
              \"sequence\":9,\"epoch\":\"00000001-000000000002\",\"enqueued\":\"2026-01-02T03:04:05.678Z\",\"auth_method\":\"sas\",\
              \"key_fingerprint\":\"{}\",\"qos\":1,\"properties\":{{\"z\":[\"1\",null,\"3\"],\"flag\":null}},\
-             \"system_properties\":{{\"message-id\":\"m \\\"1\\\"\"}},\"body\":\"AP8=\"}}\n",
+             \"system_properties\":{{\"message-id\":\"m \\\"1\\\"\"}},\"body\":\"AP8=\"}}",
             "ab".repeat(32)
         );
         assert_eq!(String::from_utf8(out).unwrap(), expected);
@@ -158,8 +200,21 @@ mod tests {
         record.will = true;
         record.stamp.client.module_id = Some("m".parse().unwrap());
         let mut out = Vec::new();
-        write(&mut out, 0, 0, &record);
+        write(&mut out, 0, 0, &RecordBody::Telemetry(record));
         let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!((&value["dup"], &value["will"], &value["module"]), (&true.into(), &true.into(), &"m".into()));
+    }
+
+    #[test]
+    fn the_line_of_an_opening() {
+        let mut out = Vec::new();
+        write(&mut out, 3, 16, &RecordBody::SessionOpen { stamp: record().stamp, at: Timestamp(1_767_323_045_678) });
+        let expected = format!(
+            "{{\"hub\":\"default\",\"device\":\"Dev#1\",\"generation\":\"000000000000000007\",\"partition\":3,\"offset\":16,\
+             \"epoch\":\"00000001-000000000002\",\"opened\":\"2026-01-02T03:04:05.678Z\",\"auth_method\":\"sas\",\
+             \"key_fingerprint\":\"{}\",\"session_open\":true}}",
+            "ab".repeat(32)
+        );
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 }
