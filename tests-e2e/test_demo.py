@@ -35,10 +35,13 @@ def test_the_three_attestations_are_mixed(binary, tmp_path):
     assert counts["of these by symmetric key"] == "22"
     assert counts["of these by X.509 certificate"] == "6"
     assert counts["of these by TPM"] == "2"
+    [impostor] = [attack for attack in verdict["attacks"] if attack["owner"] == "tpm"]
+    assert impostor["seen"].startswith("refused: TPM: TPM2_ActivateCredential"), impostor
 
 
 def test_what_thieves_try_ends_as_it_should(binary, tmp_path):
     verdict, _ = demo(binary, tmp_path, "--devices", "2", "--messages", "1")
+    assert {attack["owner"] for attack in verdict["attacks"]} == {"key", "certificate"}
     table = {attack["attack"]: attack for attack in verdict["attacks"]}
     assert {name: attack["seen"].split(":")[0] for name, attack in table.items()} == {
         "other-topic": "refused",
@@ -63,4 +66,15 @@ def test_without_swtpm_it_says_what_is_missing(binary, tmp_path):
     verdict, said = demo(binary, tmp_path, "--devices", "10", "--messages", "1", PATH="/nowhere")
     assert verdict["verdict"] == "pass"
     assert "swtpm is not installed" in said and "apt-get install swtpm" in said
+    assert found(verdict)["of these by TPM"] == "0"
+
+
+def test_a_swtpm_that_does_not_run_is_no_end(binary, tmp_path, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bin")
+    fake = folder / "swtpm"
+    fake.write_text("#!/bin/sh\necho forbidden >&2\nexit 1\n")
+    fake.chmod(0o755)
+    verdict, said = demo(binary, tmp_path, "--devices", "10", "--messages", "1", PATH=f"{folder}:{os.environ['PATH']}")
+    assert verdict["verdict"] == "pass"
+    assert "swtpm does not answer" in said and "forbidden" in said
     assert found(verdict)["of these by TPM"] == "0"

@@ -59,6 +59,7 @@ pub(crate) enum OwnCall {
     Telemetry,
     Refusals,
     Refusal(String),
+    Failures,
     Info,
     Backup,
     Authorities,
@@ -69,8 +70,13 @@ pub(crate) enum OwnCall {
     VerifyAuthority(String),
     RevocationLists,
     PutRevocationList,
+    DeleteRevocationList(String),
+    ReloadRevocationLists,
     DenyRules,
     SetDenyRule { denied: bool },
+    Revocations,
+    Revoke,
+    LiftRevocation,
     Standings,
     GetStanding,
     Quarantine,
@@ -155,22 +161,29 @@ impl Call {
                 OwnCall::Registrations => (Dps, &[RegistrationStatusRead], Ignored),
                 OwnCall::Devices => (Hub, &[RegistryRead], Ignored),
                 OwnCall::Telemetry => (Hub, &[ServiceConnect], Ignored),
-                OwnCall::Refusals | OwnCall::Refusal(_) | OwnCall::Standings | OwnCall::GetStanding => {
-                    (Dps, &[EnrollmentRead], Ignored)
-                }
+                OwnCall::Refusals
+                | OwnCall::Refusal(_)
+                | OwnCall::Failures
+                | OwnCall::Standings
+                | OwnCall::GetStanding => (Dps, &[EnrollmentRead], Ignored),
                 OwnCall::Quarantine | OwnCall::Release => (Dps, &[EnrollmentWrite], Read),
                 OwnCall::Info => (Any, &[], Ignored),
                 OwnCall::Backup
                 | OwnCall::PutAuthority(_)
                 | OwnCall::VerifyAuthority(_)
                 | OwnCall::PutRevocationList
-                | OwnCall::SetDenyRule { .. } => (Dps, &[ServiceConfig], Read),
+                | OwnCall::SetDenyRule { .. }
+                | OwnCall::Revoke
+                | OwnCall::LiftRevocation => (Dps, &[ServiceConfig], Read),
                 OwnCall::Authorities
                 | OwnCall::GetAuthority(_)
                 | OwnCall::DeleteAuthority(_)
                 | OwnCall::VerificationCode(_)
                 | OwnCall::RevocationLists
-                | OwnCall::DenyRules => (Dps, &[ServiceConfig], Ignored),
+                | OwnCall::DeleteRevocationList(_)
+                | OwnCall::ReloadRevocationLists
+                | OwnCall::DenyRules
+                | OwnCall::Revocations => (Dps, &[ServiceConfig], Ignored),
             },
             // A device's token is not a policy's; its handler asks the registry.
             Self::Device(_) => (Any, &[], Read),
@@ -274,6 +287,7 @@ fn own(method: &Method, lowered: &[&str], target: &Target) -> Result<OwnCall, Fa
         (["unicity", "telemetry"], "GET") => OwnCall::Telemetry,
         (["unicity", "refusals"], "GET") => OwnCall::Refusals,
         (["unicity", "refusals", id], "GET") => OwnCall::Refusal((*id).to_owned()),
+        (["unicity", "failures"], "GET") => OwnCall::Failures,
         (["unicity", "info"], "GET") => OwnCall::Info,
         (["unicity", "backup"], "POST") => OwnCall::Backup,
         (["unicity", "certificates"], "GET") => OwnCall::Authorities,
@@ -284,6 +298,11 @@ fn own(method: &Method, lowered: &[&str], target: &Target) -> Result<OwnCall, Fa
         (["unicity", "certificates", _, "verify"], "POST") => OwnCall::VerifyAuthority(name()),
         (["unicity", "crls"], "GET") => OwnCall::RevocationLists,
         (["unicity", "crls"], "PUT") => OwnCall::PutRevocationList,
+        (["unicity", "crls", "reload"], "POST") => OwnCall::ReloadRevocationLists,
+        (["unicity", "crls", _], "DELETE") => OwnCall::DeleteRevocationList(name()),
+        (["unicity", "revocations"], "GET") => OwnCall::Revocations,
+        (["unicity", "revocations"], "POST") => OwnCall::Revoke,
+        (["unicity", "revocations"], "DELETE") => OwnCall::LiftRevocation,
         (["unicity", "denied"], "GET") => OwnCall::DenyRules,
         (["unicity", "denied"], "POST") => OwnCall::SetDenyRule { denied: true },
         (["unicity", "denied"], "DELETE") => OwnCall::SetDenyRule { denied: false },
@@ -295,11 +314,16 @@ fn own(method: &Method, lowered: &[&str], target: &Target) -> Result<OwnCall, Fa
         (["unicity", "standing", "quarantine" | "release"], _) => return Err(wrong_method(method, "POST")),
         (["unicity", "certificates", _], _) => return Err(wrong_method(method, "GET, PUT, DELETE")),
         (["unicity", "crls"], _) => return Err(wrong_method(method, "GET, PUT")),
+        (["unicity", "crls", "reload"], _) => return Err(wrong_method(method, "POST")),
+        (["unicity", "crls", _], _) => return Err(wrong_method(method, "DELETE")),
         (["unicity", "denied"], _) => return Err(wrong_method(method, "GET, POST, DELETE")),
         (["unicity", "certificates", _, "generateverificationcode" | "verify"], _) => {
             return Err(wrong_method(method, "POST"));
         }
-        (["unicity", "registrations" | "devices" | "telemetry" | "refusals" | "info" | "certificates"], _)
+        (
+            ["unicity", "registrations" | "devices" | "telemetry" | "refusals" | "failures" | "info" | "certificates"],
+            _,
+        )
         | (["unicity", "refusals", _], _) => return Err(wrong_method(method, "GET")),
         (["unicity", "backup"], _) => return Err(wrong_method(method, "POST")),
         _ => return Err(unknown_path(target)),

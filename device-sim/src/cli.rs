@@ -155,14 +155,16 @@ impl Arguments {
 
     /// A thief in a group has a device of its own there; one with an authority at hand lets it issue.
     fn accomplices(&self) -> Result<Accomplices, String> {
-        let device = match &self.group_key {
+        let thieves = self.experiment.thieves().min(self.count);
+        let devices = match &self.group_key {
             Some(group_key) => {
-                let id = format!("{}thief", self.prefix).parse().map_err(|error| self.bad_prefix(error))?;
-                Some(Device::of_group(group_key, id, self.id_scope.clone()))
+                let prefix = format!("{}thief-", self.prefix);
+                Device::group_members(group_key, &prefix, thieves, &self.id_scope)
+                    .map_err(|error| self.bad_prefix(error))?
             }
-            None => None,
+            None => Vec::new(),
         };
-        Ok(Accomplices { device, issuer: self.issuer()? })
+        Ok(Accomplices { devices, issuer: self.issuer()? })
     }
 
     fn devices(&self, env: &Environment) -> Result<Vec<Device>, String> {

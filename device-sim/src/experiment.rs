@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -43,6 +44,10 @@ pub(crate) struct ExperimentArgs {
     /// The same seed and names, the same interruptions
     #[arg(long, value_name = "SEED", default_value_t = 0, requires = "flaky")]
     seed: u64,
+    /// Addresses of this machine that devices move between, and of which a thief in `overlap` uses the first two; without
+    /// them 127.0.0.x
+    #[arg(long, value_name = "ADDR,...", value_delimiter = ',')]
+    sources: Vec<IpAddr>,
     /// The most seconds that such a life takes
     #[arg(long, value_name = "S", default_value_t = 60, requires = "flaky", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     limit: u64,
@@ -80,14 +85,21 @@ impl ExperimentArgs {
         self.clones.is_some() || self.flaky.is_some()
     }
 
+    /// How many thieves there are.
+    pub(crate) fn thieves(&self) -> usize {
+        self.clones.unwrap_or(0)
+    }
+
     fn habits(&self) -> Option<Habits> {
+        let usual = Habits::default();
         Some(Habits {
+            sources: if self.sources.is_empty() { usual.sources } else { self.sources.clone() },
             disturbances: self.flaky.as_ref()?.0.clone(),
             count: self.interruptions,
             pause_max: Duration::from_millis(self.pause_max),
             seed: self.seed,
             limit: Duration::from_secs(self.limit),
-            ..Habits::default()
+            messages_max: usual.messages_max,
         })
     }
 }
@@ -95,8 +107,8 @@ impl ExperimentArgs {
 /// What the thieves have at hand.
 #[derive(Default)]
 pub(crate) struct Accomplices {
-    /// A device of their own.
-    pub(crate) device: Option<Device>,
+    /// A device for each thief: two that shared one would take it from each other.
+    pub(crate) devices: Vec<Device>,
     /// An authority that issues for whoever asks.
     pub(crate) issuer: Option<DeviceIssuer>,
 }
@@ -159,7 +171,7 @@ impl Findings {
     fn table(&self) -> BTreeMap<(AttackKind, String), u64> {
         let mut table = BTreeMap::new();
         for report in locked(&self.attacks).iter() {
-            *table.entry((report.attack, report.line())).or_default() += 1;
+            *table.entry((report.kind, report.line())).or_default() += 1;
         }
         table
     }
@@ -238,26 +250,25 @@ pub(crate) async fn run(
 async fn play(arguments: &ExperimentArgs, plan: Plan, env: Environment, findings: Arc<Findings>) {
     let mut devices = plan.devices;
     let others = devices.split_off(arguments.clones.unwrap_or(0).min(devices.len()));
-    let mut accomplices = plan.accomplices;
-    if accomplices.device.is_none() {
-        accomplices.device = others.first().cloned();
-    }
-    let accomplices = Arc::new(accomplices);
+    let accomplices = Arc::new(plan.accomplices);
     let places = Arc::new(Semaphore::new(plan.settings.concurrency.max(1)));
     let mut tasks = JoinSet::new();
-    for owner in devices {
+    for (number, owner) in devices.into_iter().enumerate() {
         let (dialer, endpoint, env) = (plan.dialer.clone(), plan.endpoint.clone(), env.clone());
         let (findings, accomplices, places) = (Arc::clone(&findings), Arc::clone(&accomplices), Arc::clone(&places));
         let (kinds, rounds) = (arguments.attacks.0.clone(), arguments.rounds);
+        let sources: Option<[IpAddr; 2]> = arguments.sources.first_chunk().copied();
         tasks.spawn(async move {
             let _place = places.acquire().await;
             let watcher = |kind: AttackKind, owner: &RegistrationId, step: &Step| findings.step(kind, owner, step);
+            let usual = Scene::new(&dialer, &endpoint, &env);
             let scene = Scene {
-                accomplice: accomplices.device.as_ref(),
+                sources: sources.unwrap_or(usual.sources),
+                accomplice: accomplices.devices.get(number),
                 issuer: accomplices.issuer.as_ref(),
                 rounds,
                 watcher: Some(&watcher),
-                ..Scene::new(&dialer, &endpoint, &env)
+                ..usual
             };
             for kind in kinds {
                 match run_attack(kind, &scene, &owner).await {

@@ -66,6 +66,8 @@ pub struct HubGrant {
     pub key_fingerprint: KeyFingerprint,
     /// When the token ends, in seconds since the Unix epoch; `None` for a certificate.
     pub token_expiry_seconds: Option<u64>,
+    /// All keys of the identity.
+    pub keys: Vec<KeyFingerprint>,
 }
 
 impl HubGrant {
@@ -138,6 +140,7 @@ pub fn authenticate(
         auth_method,
         key_fingerprint,
         token_expiry_seconds,
+        keys: device.authentication.keys().into_iter().collect(),
     })
 }
 

@@ -22,5 +22,7 @@ pub use ports::{
     TelemetryReader,
 };
 pub use record::{AuthMethod, RecordBody, SessionStamp, TelemetryRecord};
-pub use sessions::{CloseReason, Inserted, SessionControl, Sessions, Takeover};
+pub use sessions::{
+    CloseReason, Inserted, RegisteringPlace, Rejudge, SessionControl, SessionFacts, Sessions, Takeover,
+};
 pub use suspicion::Suspicion;

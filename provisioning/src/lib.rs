@@ -16,6 +16,8 @@ pub mod leaf;
 pub mod limiter;
 pub mod memory;
 pub mod registry;
+pub mod revocation_list;
+pub mod revoked;
 pub mod service;
 pub mod tpm;
 pub mod trust;
@@ -34,5 +36,6 @@ pub use limiter::{FailureLimit, FailureLimiter};
 pub use registry::{
     Actor, Change, Command, Fault, Outcome, Page, Pending, Precondition, Registry, RegistryError, RegistryView, Request,
 };
+pub use revoked::RevokedSet;
 pub use service::{CloneSettings, Provisioning, Settings, UnicityMode};
 pub use trust::PresentedChain;

@@ -5,8 +5,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use unicity_hub::{CloseReason, Sessions};
 use unicity_identity::error::{KeyOwner, Subject};
-use unicity_identity::{ClientIdentity, DeviceId, DeviceIdentity, DeviceStatus, HubName, Refusal, Timestamp, Vault};
+use unicity_identity::{
+    ClientIdentity, DeviceId, DeviceIdentity, DeviceStatus, Facets, HubName, Refusal, Timestamp, Vault,
+};
 use unicity_provisioning::registry::DeviceDraft;
+use unicity_provisioning::revoked::of_registration;
 use unicity_provisioning::{Command, Outcome, Precondition};
 
 use super::authentication::{self, AuthenticationBody};
@@ -16,6 +19,7 @@ use crate::conditional::precondition;
 use crate::dps::{CapabilitiesBody, members, parse_id, parse_json, word};
 use crate::failure::Failure;
 use crate::own::show_standing;
+use crate::revocations::mark;
 
 /// The most devices that a list gives, and what any other number counts as.
 const LIST_MAX: usize = 1000;
@@ -63,6 +67,10 @@ pub(crate) fn show(device: &DeviceIdentity, sessions: &Sessions, vault: Option<&
 
 fn answer(shared: &Shared, device: &DeviceIdentity) -> Result<Response<ApiBody>, Failure> {
     let mut shown = show(device, &shared.sessions, Some(shared.provisioning.vault()))?;
+    let registration = device.registration.as_ref();
+    let known = registration.map(|id| of_registration(shared.provisioning.registry().as_ref(), id)).transpose()?;
+    let keys = device.authentication.keys().into_iter().collect();
+    mark(shared, &mut shown, &Facets { keys, ..known.unwrap_or_default() })?;
     // Only where there is one: clients of the real service do not know the member.
     let owner = match &device.registration {
         Some(id) => KeyOwner::Registration(id.clone()),

@@ -1,11 +1,10 @@
 //! What other threads have for a session: the log's answers, and the wish that it end. Taking a letter never blocks.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
 use parking_lot::Mutex;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
-use unicity_hub::{AppendDone, AppendError, Appended, CloseReason, Liveness, SessionControl};
+use unicity_hub::{AppendDone, AppendError, Appended, CloseReason, Liveness, SessionControl, SessionFacts};
 
 use crate::session::Ticket;
 
@@ -17,6 +16,7 @@ pub(super) type AppendResult = Result<Appended, AppendError>;
 pub(super) struct Mailbox {
     letters: Mutex<Letters>,
     arrived: Notify,
+    facts: OnceLock<Arc<SessionFacts>>,
     liveness: Liveness,
     since: Instant,
 }
@@ -31,7 +31,7 @@ impl Mailbox {
     /// Of a connection that begins now.
     pub(super) fn new(now: Instant) -> Self {
         let liveness = Liveness::new(Duration::ZERO);
-        Self { letters: Mutex::default(), arrived: Notify::new(), liveness, since: now }
+        Self { letters: Mutex::default(), arrived: Notify::new(), facts: OnceLock::new(), liveness, since: now }
     }
 
     /// When the client was heard, for those who ask whether it is alive.
@@ -64,6 +64,11 @@ impl Mailbox {
         (std::mem::take(&mut letters.appended), letters.close.clone())
     }
 
+    /// Says what the session is known by, before it enters the table of live ones.
+    pub(super) fn describe(&self, facts: SessionFacts) {
+        let _ = self.facts.set(Arc::new(facts));
+    }
+
     /// Whether somebody wants the session to end.
     pub(super) fn is_close_asked(&self) -> bool {
         self.letters.lock().close.is_some()
@@ -74,6 +79,10 @@ impl SessionControl for Mailbox {
     fn close(&self, reason: CloseReason) {
         self.letters.lock().close.get_or_insert(reason);
         self.arrived.notify_one();
+    }
+
+    fn facts(&self) -> Option<Arc<SessionFacts>> {
+        self.facts.get().cloned()
     }
 
     fn is_alive(&self) -> bool {

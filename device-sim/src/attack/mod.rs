@@ -28,7 +28,8 @@ pub enum AttackKind {
     Takeover,
     /// Keeps connecting, in turn with the owner, who comes back each time.
     PingPong,
-    /// Registers again with the copied credential while the owner is live, and does no more.
+    /// Registers again with the copied credential while the owner is live, and does no more. Of a TPM only the public keys can
+    /// be copied, and shown by another TPM.
     RegisterOnly,
     /// Replays an expired token, and one that was captured before the identity was made anew.
     OldToken,

@@ -73,7 +73,15 @@ async fn still(play: &mut Play<'_, '_>, who: Actor, session: Option<Session>) ->
 }
 
 pub(super) async fn register_only(play: &mut Play<'_, '_>) -> Result<AttackOutcome, SimError> {
-    let Some(stolen) = copied(play) else { return Ok(play.impossible(TPM_KEEPS_IT)) };
+    let stolen = match &play.owner.key {
+        // The public keys can be copied, and shown by another TPM.
+        Credential::Tpm(tpm) => {
+            let tpm = tpm.clone();
+            let made = tokio::task::spawn_blocking(move || tpm.impostor()).await;
+            made.unwrap_or_else(|error| Err(SimError::Tpm(error.to_string())))?.into()
+        }
+        other => other.clone(),
+    };
     let mut owner = play.owner_goes_live().await?;
     let thief = Device { key: stolen, ..play.owner.clone() };
     let registered = play.register("register", play.scene.dialer, &thief).await;
@@ -135,6 +143,7 @@ pub(super) async fn same_key_other_id(play: &mut Play<'_, '_>) -> Result<AttackO
 }
 
 async fn under_another_id(play: &mut Play<'_, '_>, thief: Device) -> AttackOutcome {
+    play.claimed = thief.registration_id.clone();
     match play.register("register another id", play.scene.dialer, &thief).await {
         Some(_) => AttackOutcome::Accepted,
         None => AttackOutcome::Refused,
@@ -145,6 +154,7 @@ pub(super) async fn other_topic(play: &mut Play<'_, '_>) -> Result<AttackOutcome
     let Some(accomplice) = play.scene.accomplice else {
         return Ok(play.impossible("the thief has no device of its own"));
     };
+    play.claimed = accomplice.registration_id.clone();
     let mut owner = play.owner_goes_live().await?;
     let (dialer, env) = (play.scene.dialer, play.scene.env);
     let own = provision_with::<crate::DirectClient>(dialer, play.scene.endpoint, accomplice, env).await?;

@@ -19,11 +19,14 @@ pub(super) struct Play<'a, 's> {
     pub(super) scene: &'a Scene<'s>,
     pub(super) owner: Device,
     pub(super) assignment: Assignment,
+    /// Whom the thief claims to be.
+    pub(super) claimed: RegistrationId,
     kind: AttackKind,
     began: Instant,
     steps: Vec<Step>,
     acknowledged: u64,
     refused_by: Option<String>,
+    accident: bool,
 }
 
 impl<'a, 's> Play<'a, 's> {
@@ -34,12 +37,14 @@ impl<'a, 's> Play<'a, 's> {
         let mut play = Self {
             scene,
             owner: owner.clone(),
+            claimed: owner.registration_id.clone(),
             assignment,
             kind,
             began,
             steps: Vec::new(),
             acknowledged: 0,
             refused_by: None,
+            accident: false,
         };
         let seen = play.assigned(&play.assignment);
         play.note(Actor::Owner, "register", seen);
@@ -55,6 +60,7 @@ impl<'a, 's> Play<'a, 's> {
         let granted = seen.is_granted();
         if who == Actor::Thief && !granted {
             self.refused_by = Some(seen.to_string());
+            self.accident |= seen.is_accident();
         }
         if seen == Seen::Acknowledged {
             self.acknowledged += 1;
@@ -139,9 +145,12 @@ impl<'a, 's> Play<'a, 's> {
 
     /// The report.
     pub(super) fn end(self, outcome: AttackOutcome) -> AttackReport {
+        let unclear = self.accident && matches!(outcome, AttackOutcome::Refused | AttackOutcome::BothCut);
+        let outcome = if unclear { AttackOutcome::Inconclusive } else { outcome };
         let shown = !matches!(outcome, AttackOutcome::Accepted | AttackOutcome::TookOver | AttackOutcome::Traded);
         AttackReport {
-            attack: self.kind,
+            kind: self.kind,
+            claimed: self.claimed,
             owner: self.owner.registration_id,
             steps: self.steps,
             outcome,

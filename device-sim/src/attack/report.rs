@@ -7,7 +7,7 @@ use serde::Serialize;
 use unicity_identity::RegistrationId;
 
 use super::AttackKind;
-use crate::{RawOutcome, SimError};
+use crate::{RawOutcome, Rejection, SimError};
 
 /// Whose step it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -45,6 +45,8 @@ pub enum Seen {
         status: u16,
         /// `errorCode`.
         code: Option<u64>,
+        /// `trackingId`, by which the server keeps its evidence.
+        tracking_id: Option<String>,
     },
     /// The connection ended.
     Closed,
@@ -61,12 +63,16 @@ impl Seen {
     pub(super) fn of(error: &SimError) -> Self {
         match error {
             SimError::Refused(code) => Self::Connack { code: code.0 },
-            SimError::Rejected { status, rejection } => Self::Status { status: *status, code: rejection.code },
-            SimError::Failed(rejection) => Self::Status { status: 200, code: rejection.code },
-            SimError::GaveUp { status, .. } => Self::Status { status: *status, code: None },
+            SimError::Rejected { status, rejection } => Self::of_answer(*status, rejection),
+            SimError::Failed(rejection) => Self::of_answer(200, rejection),
+            SimError::GaveUp { status, .. } => Self::of_answer(*status, &Rejection::default()),
             SimError::Ended(_) => Self::Closed,
             other => Self::Failed { kind: other.kind(), text: other.to_string() },
         }
+    }
+
+    fn of_answer(status: u16, rejection: &Rejection) -> Self {
+        Self::Status { status, code: rejection.code, tracking_id: rejection.tracking_id.clone() }
     }
 
     pub(super) fn of_publish(outcome: &Result<RawOutcome, SimError>) -> Self {
@@ -75,6 +81,11 @@ impl Seen {
             Ok(RawOutcome::Ended(_)) => Self::Closed,
             Err(error) => Self::of(error),
         }
+    }
+
+    /// Whether it says nothing about what the server decides. That a TPM cannot open what it was sent is the server's doing.
+    pub(super) fn is_accident(&self) -> bool {
+        matches!(self, Self::Failed { kind, .. } if *kind != "tpm")
     }
 
     /// Whether the server gave what was asked for.
@@ -91,8 +102,8 @@ impl fmt::Display for Seen {
             Self::Assigned { hub, device } => write!(f, "assigned to {hub} as {device}"),
             Self::Acknowledged => f.write_str("PUBACK"),
             Self::Connack { code } => write!(f, "CONNACK {code}"),
-            Self::Status { status, code: Some(code) } => write!(f, "status {status} ({code})"),
-            Self::Status { status, code: None } => write!(f, "status {status}"),
+            Self::Status { status, code: Some(code), .. } => write!(f, "status {status} ({code})"),
+            Self::Status { status, code: None, .. } => write!(f, "status {status}"),
             Self::Closed => f.write_str("connection closed"),
             Self::Failed { text, .. } => f.write_str(text),
         }
@@ -127,6 +138,8 @@ pub enum AttackOutcome {
     Traded,
     /// Neither has a session.
     BothCut,
+    /// The thief failed for a reason that is no decision of the server: the network, or silence.
+    Inconclusive,
     /// What the thief would need cannot be had: a TPM gives no key away.
     Impossible,
 }
@@ -151,6 +164,7 @@ impl AttackOutcome {
             Self::TookOver => "took-over",
             Self::Traded => "traded",
             Self::BothCut => "both-cut",
+            Self::Inconclusive => "inconclusive",
             Self::Impossible => "impossible",
         }
     }
@@ -160,9 +174,12 @@ impl AttackOutcome {
 #[derive(Debug, Clone, Serialize)]
 pub struct AttackReport {
     /// Which one.
-    pub attack: AttackKind,
+    #[serde(rename = "attack")]
+    pub kind: AttackKind,
     /// Whose credential was copied, or whose topic was written to.
     pub owner: RegistrationId,
+    /// The registration id that the thief claimed: the owner's, one beside it, or that of a device of its own.
+    pub claimed: RegistrationId,
     /// Every step.
     pub steps: Vec<Step>,
     /// What it came to.

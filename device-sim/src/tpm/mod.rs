@@ -86,6 +86,17 @@ impl SoftTpm {
         Ok(Self(Arc::new(Inner { chip, endorsement_key, storage_root_key })))
     }
 
+    /// Another TPM that shows the public keys of this one: all of a TPM that a thief can copy. Blocks.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub(crate) fn impostor(&self) -> Result<Self, SimError> {
+        let Inner { chip, .. } = Arc::into_inner(Self::start(EndorsementKind::EccP256, None)?.0)
+            .ok_or_else(|| SimError::Tpm("a new TPM is shared already".to_owned()))?;
+        let (endorsement_key, storage_root_key) = (self.0.endorsement_key.clone(), self.0.storage_root_key.clone());
+        Ok(Self(Arc::new(Inner { chip, endorsement_key, storage_root_key })))
+    }
+
     /// The endorsement key's TPM2B_PUBLIC, by which an enrollment knows this TPM.
     #[must_use]
     pub fn endorsement_key(&self) -> &[u8] {

@@ -6,6 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -78,6 +79,8 @@ impl Swtpm {
             .arg(program)
             .args(["socket", "--tpm2", "--fd", "3", "--flags", "not-need-init,startup-clear", "--tpmstate"])
             .arg(tpm_state)
+            // An interrupt at the terminal is for us: it ends when we have closed its socket.
+            .process_group(0)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(log_file);
@@ -132,6 +135,23 @@ impl Drop for Swtpm {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dropped_it_leaves_no_process_and_no_folder() {
+        if find().is_none() {
+            eprintln!("skipped: {}", SimError::NoSwtpm);
+            return;
+        }
+        let mut process = Swtpm::start(None).unwrap();
+        // TPM2_GetRandom of 8 bytes: it runs.
+        let answer = process.transact(&[0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x7b, 0, 8]).unwrap();
+        assert_eq!(answer.len(), 20);
+        let here = PathBuf::from(format!("/proc/{}", process.child.id()));
+        let folder = process.log.parent().unwrap().to_owned();
+        assert!(here.exists() && folder.exists());
+        drop(process);
+        assert!(!here.exists() && !folder.exists());
+    }
 
     #[test]
     fn only_an_executable_file_is_a_program() {

@@ -62,6 +62,17 @@ async fn the_owner_comes_back_and_the_thief_sees_it() {
 }
 
 #[tokio::test]
+async fn a_thief_that_nobody_hears_was_not_refused() {
+    let responder = Responder::start(Script::default()).await;
+    let (dialer, endpoint, env) = (responder.dialer(), responder.endpoint(), environment());
+    // No address of this machine.
+    let elsewhere = "192.0.2.1".parse().unwrap();
+    let scene = Scene { sources: [elsewhere; 2], ..Scene::new(&dialer, &endpoint, &env) };
+    let report = run_attack(AttackKind::Overlap, &scene, &device("dev-1")).await.unwrap();
+    assert_eq!(report.outcome, AttackOutcome::Inconclusive, "{report:#?}");
+}
+
+#[tokio::test]
 async fn a_copied_certificate_is_tried_too() {
     let responder = Responder::start(Script::default()).await;
     let id: RegistrationId = "dev-1".parse().unwrap();

@@ -8,7 +8,7 @@ use unicity_identity::error::KeyOwner;
 use unicity_identity::registration::{AttestationKind, Substatus};
 use unicity_identity::{
     Attestation, ClientIdentity, CloneEvidence, ClonePolicy, Continuity, DeviceId, DeviceIdentity, EnrollmentRef,
-    Entropy, IndividualEnrollment, KeyFingerprint, LinkedHub, Refusal, Registration, StandingState, Timestamp,
+    Entropy, Facets, IndividualEnrollment, KeyFingerprint, LinkedHub, Refusal, Registration, StandingState, Timestamp,
 };
 
 use super::{Parts, keys, standing};
@@ -17,6 +17,7 @@ use crate::clones;
 use crate::continuity::{self, Judgement};
 use crate::leaf::{Candidate, LeafEvent};
 use crate::registry::{Change, Outcome, RegisterCommand, RegistryError, RegistryView, StandingVerdict};
+use crate::revoked;
 use crate::service::{Settings, UnicityMode};
 
 pub(super) fn register(
@@ -32,6 +33,7 @@ pub(super) fn register(
     if terms.status == ProvisioningStatus::Disabled {
         return Err(Refusal::EnrollmentDisabled { enrollment: command.attested.enrollment.clone() }.into());
     }
+    check_revoked(view, &command, individual.as_ref())?;
     // Once more, on what is decided: the edge has looked at what was synced.
     let standing = view.standing(&clones::owner_of(id))?;
     if let Some(refusal) = standing.as_ref().and_then(clones::refusal) {
@@ -145,6 +147,28 @@ fn assigned(
         }
         _ => assign(view, settings, command, individual, terms, wanted_device_id, earlier, device, now, entropy),
     }
+}
+
+/// A revocation that was decided since the device proved itself counts, synced or not.
+fn check_revoked(
+    view: &dyn RegistryView,
+    command: &RegisterCommand,
+    individual: Option<&IndividualEnrollment>,
+) -> Result<(), RegistryError> {
+    let attested = &command.attested;
+    let group = match &attested.enrollment {
+        EnrollmentRef::Group(group) => Some(group.clone()),
+        EnrollmentRef::Individual(_) => None,
+    };
+    let facets = Facets {
+        registration: Some(attested.registration_id.clone()),
+        group,
+        batch: individual.and_then(|enrollment| enrollment.batch.clone()),
+        proven: Some(attested.key_fingerprint),
+        keys: command.authentication.keys().into_iter().collect(),
+        ..attested.facets.clone()
+    };
+    revoked::check(view, &facets, || format!("registration {}", attested.registration_id))
 }
 
 /// The terms under which the device was attested, if they still are what they were.

@@ -129,6 +129,7 @@ impl World {
             proof: Proof::EnrolledKeys,
             enabled: true,
             token_expiry_seconds: None,
+            facets: Default::default(),
         };
         self.run(Command::Register(Box::new(RegisterCommand {
             attested,

@@ -5,7 +5,7 @@
 //! *Validation* takes the candidates in that order: our own checks, which know reasons, then the path validation of
 //! rustls-webpki with exactly that path (RFC 5280 6.1: signatures, dates, basic constraints, path length, name
 //! constraints, extended key usage, critical extensions), whose word is final. So each signature is verified once on
-//! the way to a yes.
+//! the way to a yes, and an intermediate's once for all devices below it.
 //!
 //! What rustls-webpki lacks and is checked here: key usage, the anchor's own dates and path length, weak keys, broken
 //! signature algorithms by name, clocks that differ, and reasons. Stricter than RFC 5280: names are compared byte for

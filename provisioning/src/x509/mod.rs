@@ -26,6 +26,7 @@ pub mod individual;
 mod judge;
 pub mod key;
 pub mod lint;
+mod memo;
 mod name;
 pub mod possession;
 mod published;

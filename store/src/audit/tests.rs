@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use unicity_audit::{CHECKPOINT_FILE, Checkpoint, Source as _, verify};
+use unicity_audit::{CHECKPOINT_FILE, Checkpoint, Reader, Source as _, verify};
 use unicity_identity::Timestamp;
 
 use super::AuditFiles;
@@ -214,7 +214,7 @@ fn a_power_loss_anywhere_in_a_checkpoint_leaves_a_log_that_goes_on() {
         let result = store.checkpoint();
         finished = sim.clear_faults() == 1;
         assert_eq!(result.is_ok(), finished, "{nth}: {result:?}");
-        for seed in 0..3 {
+        for seed in [u64::from(nth), 2 * u64::from(nth)] {
             let crashed = sim.crash(seed);
             let last = note(&crashed);
             let store = open(&crashed);
@@ -312,7 +312,7 @@ fn a_restored_registry_begins_a_log_that_names_the_one_before() {
 }
 
 #[test]
-fn a_backup_whose_log_was_never_signed_or_is_of_the_old_form_is_restored_all_the_same() {
+fn a_backup_whose_log_was_never_signed_is_restored_all_the_same() {
     let what = BackupOptions { id_scope: "0ne00000001".parse().unwrap(), now: Timestamp(1), files: vec![] };
     let sim = SimVfs::new();
     let store = open_with(unsigned(), &sim).unwrap();
@@ -343,4 +343,41 @@ fn a_failed_rename_poisons_and_a_full_disk_does_not() {
             assert_eq!(leaves(&store).len(), 13);
         }
     }
+}
+
+#[test]
+fn a_backup_of_the_old_form_is_restored() {
+    let (old, all) = to_old_form(&sample(300));
+    // As the older version wrote it: the same files, and a manifest that knows of no other log.
+    let mut files = Vec::new();
+    for name in ["registry.redb", "journal/", "audit/leaves/"] {
+        let names = match name.strip_suffix('/') {
+            Some(dir) => {
+                old.list(&Path::new(DIR).join(dir)).unwrap().into_iter().map(|file| format!("{name}{file}")).collect()
+            }
+            None => vec![name.to_owned()],
+        };
+        for name in names {
+            let content = old.content(&Path::new(DIR).join(&name)).unwrap();
+            let digest = ring::digest::digest(&ring::digest::SHA256, &content);
+            let sha256: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+            let target = Path::new("/backup").join(&name);
+            old.create_dir_all(target.parent().unwrap()).unwrap();
+            old.overwrite(&target, &content);
+            files.push(serde_json::json!({"path": name, "bytes": content.len(), "sha256": sha256}));
+        }
+    }
+    let manifest = serde_json::json!({
+        "format": 1, "created": 1, "idScope": "0ne00000001", "boot": 2, "indexPosition": 301, "journalEnd": 301,
+        "leaves": 301, "telemetry": false, "extraFiles": [], "files": files,
+    });
+    old.overwrite(Path::new("/backup/manifest.json"), manifest.to_string().as_bytes());
+    verify_backup(&vfs(&old), Path::new("/backup")).unwrap();
+    assert_eq!(old.list(Path::new("/backup/audit/leaves")).unwrap().len(), old.list(&path("leaves")).unwrap().len());
+    assert_eq!(restore(&vfs(&old), Path::new("/backup"), Path::new("/restored"), Timestamp(7)).unwrap().log, 2);
+    let previous = AuditFiles::new(vfs(&old), Path::new("/restored/audit/previous/1"));
+    let kept: Vec<_> = Reader::new(previous, 301).entries(0..301).map(|leaf| leaf.unwrap().1).collect();
+    assert_eq!(kept, all);
+    let restored = open_with(RegistryOptions { dir: "/restored".into(), ..options() }, &old).unwrap();
+    assert_eq!(leaves(&restored).len(), 1);
 }

@@ -131,7 +131,7 @@ impl Room {
             let before = active();
             // After a failure this is also the time until the next attempt.
             if self.changed.wait_for(&mut state, core.options.checkpoint_idle).timed_out() {
-                let is_idle_with_changes = before.entries > 0 && active() == before;
+                let is_idle_with_changes = !before.is_nothing() && active() == before;
                 if is_idle_with_changes || state.failure.is_some() {
                     return Work::Checkpoint(state.asked);
                 }

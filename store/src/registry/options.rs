@@ -66,12 +66,12 @@ impl RegistryOptions {
 impl RegistryOptions {
     /// Whether a layer of this size should go to the index.
     pub(super) fn is_due(&self, size: Size) -> bool {
-        size.entries >= self.checkpoint_after || size.bytes >= self.overlay_bytes_max / 2
+        size.entries.max(size.leaves) >= self.checkpoint_after || size.bytes >= self.overlay_bytes_max / 2
     }
 
     /// Whether a layer of this size takes no more.
     pub(super) fn is_full(&self, size: Size) -> bool {
-        size.entries >= self.overlay_max || size.bytes >= self.overlay_bytes_max
+        size.entries.max(size.leaves) >= self.overlay_max || size.bytes >= self.overlay_bytes_max
     }
 }
 

@@ -26,14 +26,7 @@ pub(super) struct Recovered {
     pub(super) journal: SegmentLog,
     pub(super) leaves: Leaves,
     /// What the journal has beyond the index.
-    pub(super) tail: Tail,
-}
-
-/// The part of the journal that is not in the index.
-pub(super) struct Tail {
-    pub(super) layer: Layer,
-    /// Its leaves.
-    pub(super) leaves: u64,
+    pub(super) tail: Layer,
 }
 
 /// Opens everything, and raises the boot number last: a start that is refused changes nothing. The boot number comes with
@@ -91,13 +84,13 @@ fn open(
 }
 
 /// Everything from `from` on. Records are puts and deletes, so that applying one twice is applying it once.
-fn replay(index: &Index, journal: &LogReader, dir: &Path, from: u64) -> Result<Tail, OpenError> {
-    let (mut layer, mut leaves) = (Layer::default(), 0);
+fn replay(index: &Index, journal: &LogReader, dir: &Path, from: u64) -> Result<Layer, OpenError> {
+    let mut layer = Layer::default();
     layer.set_end(from);
     loop {
         let records = journal.read_from(layer.end(), CHUNK_BYTES)?;
         if records.is_empty() {
-            return Ok(Tail { layer, leaves });
+            return Ok(layer);
         }
         for read in records {
             let ops = record::ops(&read.payload).and_then(Iterator::collect::<Result<Vec<_>, _>>);
@@ -105,7 +98,9 @@ fn replay(index: &Index, journal: &LogReader, dir: &Path, from: u64) -> Result<T
                 layer.apply(index.hash(op.table, op.key), &op);
             }
             let leaf = record::leaf(&read.payload).map_err(|error| unreadable(dir, read.offset, &error))?;
-            leaves += u64::from(leaf.is_some());
+            if leaf.is_some() {
+                layer.add_leaf();
+            }
             layer.set_end(read.offset + 1);
         }
     }

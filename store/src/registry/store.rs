@@ -14,10 +14,10 @@ use unicity_identity::error::KeyOwner;
 use unicity_identity::{
     Authority, AuthorityName, ClientIdentity, Continuity, DenyRule, DeviceId, DeviceIdentity, EnrollmentGroup,
     EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, Registration, RegistrationId, Revocation,
-    RevocationList, Standing, Subscription,
+    RevocationList, RevocationTarget, Standing, Subscription,
 };
 use unicity_provisioning::{
-    Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request, other_holder,
+    Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request, RevokedSet, other_holder,
 };
 
 use super::checkpoint::Checkpointer;
@@ -26,8 +26,8 @@ use super::index::is_full;
 use super::listing;
 use super::metrics;
 use super::options::{OpenError, RegistryOptions};
-use super::recover::{Recovered, Tail, recover};
-use super::tables::{Table, device_bounds, device_key};
+use super::recover::{Recovered, recover};
+use super::tables::{DENIED_SERIALS, Table, device_bounds, device_key};
 use super::writer::{Queued, Writer};
 use crate::audit::{AuditFiles, Published};
 use crate::chain::in_full;
@@ -69,8 +69,7 @@ impl RegistryStore {
     /// # Errors
     /// [`OpenError`]: the file and what is wrong with it.
     pub fn open(options: RegistryOptions, vfs: Arc<dyn Vfs>) -> Result<Arc<Self>, OpenError> {
-        let (Recovered { index, journal, leaves, tail: Tail { layer, leaves: leaves_replayed } }, boot) =
-            recover(&options, &vfs)?;
+        let (Recovered { index, journal, leaves, tail }, boot) = recover(&options, &vfs)?;
         let config = GroupConfig {
             name: "registry".to_owned(),
             queue_items_max: options.queue_max,
@@ -79,10 +78,17 @@ impl RegistryStore {
             ..GroupConfig::default()
         };
         let core = Arc::new(Core::new(options, vfs, index));
-        core.overlay.begin(layer);
+        let replayed = tail.size().leaves as u64;
+        core.overlay.begin(tail);
         let (published, audit) = (leaves.log.published(), leaves.log.files());
         let verifier = leaves.log.verifier().cloned();
-        core.leaves_synced.store(published.size() + leaves_replayed, Ordering::Release);
+        core.leaves_synced.store(published.size() + replayed, Ordering::Release);
+        let denied_keys = (Bound::Unbounded, Bound::Excluded(DENIED_SERIALS));
+        // What cannot be read now is looked for with each key, and fails there.
+        let denied = listing::page::<DenyRule>(&core.view(), Table::Denied, denied_keys, 1);
+        if denied.map_or(true, |page| !page.items.is_empty()) {
+            core.overlay.found_denied_keys();
+        }
         let clock = Arc::new(AtomicU64::new(0));
         let ticking = Arc::clone(&clock);
         let journal_reader = journal.reader();
@@ -301,6 +307,22 @@ impl RegistryView for RegistryStore {
         self.core.view().revocations()
     }
 
+    fn revocation(&self, target: &RevocationTarget) -> Result<Option<Revocation>, Fault> {
+        self.core.view().revocation(target)
+    }
+
+    fn revoked(&self) -> Result<Arc<RevokedSet>, Fault> {
+        self.core.view().revoked()
+    }
+
+    fn is_denied(&self, key: &KeyFingerprint) -> Result<bool, Fault> {
+        self.core.view().is_denied(key)
+    }
+
+    fn denied_serials(&self) -> Result<Vec<DenyRule>, Fault> {
+        self.core.view().denied_serials()
+    }
+
     fn standing(&self, owner: &KeyOwner) -> Result<Option<Standing>, Fault> {
         self.core.view().standing(owner)
     }
@@ -341,6 +363,10 @@ impl Registry for RegistryStore {
             push.await.map_err(|_| RegistryError::Stopping)?;
             answer.await.unwrap_or(Err(RegistryError::Stopping))
         })
+    }
+
+    fn sync_ns_total(&self) -> Option<u64> {
+        Some(self.writer.metrics().sync_ns_total.load(Ordering::Relaxed))
     }
 
     fn list_individuals(

@@ -10,6 +10,7 @@ use unicity_identity::Refusal;
 use unicity_provisioning::{Outcome, RegistryError, Request, decide};
 
 use super::core::Core;
+use super::layer::Touched;
 use super::record::{self, Changes};
 use super::tables::write_change;
 use super::view::{Deciding, View};
@@ -28,15 +29,13 @@ pub(super) struct Writer {
     core: Arc<Core>,
     deciding: Deciding,
     records: u64,
-    /// Leaves of the decisions that wait for their sync.
-    leaves: u64,
     /// Of the decision under way, as they go to the journal.
     changes: Vec<u8>,
 }
 
 impl Writer {
     pub(super) fn new(core: Arc<Core>) -> Self {
-        Self { core, deciding: Deciding::default(), records: 0, leaves: 0, changes: Vec::new() }
+        Self { core, deciding: Deciding::default(), records: 0, changes: Vec::new() }
     }
 }
 
@@ -65,22 +64,28 @@ impl GroupRules for Writer {
         }
         batch.push_with(|bytes| record::encode(leaf.as_deref(), &self.changes, bytes)).map_err(too_long)?;
         // All of it is readable, as it was written a moment ago.
+        let mut touched = Touched::default();
         for op in Changes::new(&self.changes).flatten() {
+            touched.note(op.table, op.key);
             self.deciding.decided.apply(self.core.index.hash(op.table, op.key), &op);
         }
+        self.deciding.took(touched);
         self.deciding.decided.set_end(batch.next_offset());
         self.records += 1;
-        self.leaves += u64::from(leaf.is_some());
+        if leaf.is_some() {
+            self.deciding.decided.add_leaf();
+        }
         Ok(decision.outcome)
     }
 
     fn commit(&mut self) {
         self.core.metrics.add_commit(std::mem::take(&mut self.records));
-        self.core.leaves_synced.fetch_add(std::mem::take(&mut self.leaves), Ordering::Release);
-        let decided = &mut self.deciding.decided;
-        if decided.size().entries > 0 {
+        let decided = &self.deciding.decided;
+        let size = decided.size();
+        if !size.is_nothing() {
+            self.core.leaves_synced.fetch_add(size.leaves as u64, Ordering::Release);
             let (before, now) = self.core.overlay.merge(decided);
-            decided.clear();
+            self.deciding.clear();
             if !self.core.options.is_due(before) && self.core.options.is_due(now) {
                 self.core.room.changed();
             }
@@ -89,8 +94,7 @@ impl GroupRules for Writer {
 
     fn roll_back(&mut self) {
         self.records = 0;
-        self.leaves = 0;
-        self.deciding.decided.clear();
+        self.deciding.clear();
     }
 
     fn complete(&mut self, item: Queued, result: Result<Outcome, AppendError<RegistryError>>) {

@@ -13,19 +13,52 @@ use super::Stage;
 use crate::clock;
 use crate::error::Outcome;
 
+/// On which device.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    Key,
+    Certificate,
+    /// Left out where there is none.
+    Tpm,
+    /// A device with an enrollment of its own, whose identity is made anew.
+    Remade,
+}
+
+impl Victim {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Key | Self::Remade => "key",
+            Self::Certificate => "certificate",
+            Self::Tpm => "tpm",
+        }
+    }
+}
+
 /// Which attacks, and what should come of each under the default policy.
-const EXPECTED: [(AttackKind, AttackOutcome, &str); 6] = [
-    (AttackKind::OtherTopic, AttackOutcome::Refused, "nothing stored under another's identity"),
-    (AttackKind::Takeover, AttackOutcome::TookOver, "the newest wins, the older session is fenced"),
-    (AttackKind::RegisterOnly, AttackOutcome::Accepted, "the same assignment, the owner's session lives on"),
-    (AttackKind::OldToken, AttackOutcome::Refused, "expired, or of an identity that was made anew"),
-    (AttackKind::SameKeyOtherId, AttackOutcome::Refused, "a key proves one id"),
-    (AttackKind::ReissuedCertificate, AttackOutcome::Refused, "one key, one identity, whatever the certificate"),
+const EXPECTED: [(AttackKind, Victim, AttackOutcome, &str); 7] = [
+    (AttackKind::OtherTopic, Victim::Key, AttackOutcome::Refused, "nothing is stored under another's identity"),
+    (AttackKind::Takeover, Victim::Key, AttackOutcome::TookOver, "the newest wins, the older session is fenced"),
+    (
+        AttackKind::RegisterOnly,
+        Victim::Key,
+        AttackOutcome::Accepted,
+        "the same assignment, the owner's session lives on",
+    ),
+    (AttackKind::RegisterOnly, Victim::Tpm, AttackOutcome::Refused, "another TPM cannot open the challenge"),
+    (AttackKind::OldToken, Victim::Remade, AttackOutcome::Refused, "expired, or of an identity that was made anew"),
+    (AttackKind::SameKeyOtherId, Victim::Key, AttackOutcome::Refused, "a key proves one id"),
+    (
+        AttackKind::ReissuedCertificate,
+        Victim::Certificate,
+        AttackOutcome::Refused,
+        "one key, one identity, whatever the certificate",
+    ),
 ];
 
 /// One attack of the table.
 pub(super) struct Row {
     kind: AttackKind,
+    victim: Victim,
     expected: AttackOutcome,
     meaning: &'static str,
     report: Result<AttackReport, String>,
@@ -47,12 +80,19 @@ impl Row {
 
     pub(super) fn cells(&self) -> Vec<String> {
         let mark = if self.passed() { "ok" } else { "FAILED" };
-        vec![mark.into(), self.kind.to_string(), self.expected.name().into(), self.seen(), self.meaning.into()]
+        vec![
+            mark.into(),
+            self.kind.to_string(),
+            self.victim.name().into(),
+            self.expected.name().into(),
+            self.seen(),
+            self.meaning.into(),
+        ]
     }
 
     pub(super) fn json(&self) -> Value {
         json!({
-            "attack": self.kind.name(), "expected": self.expected.name(), "seen": self.seen(), "ok": self.passed(),
+            "attack": self.kind.name(), "owner": self.victim.name(), "expected": self.expected.name(), "seen": self.seen(), "ok": self.passed(),
             "steps": self.report.as_ref().ok().map(|report| &report.steps),
         })
     }
@@ -61,8 +101,8 @@ impl Row {
 /// Lets a thief try each attack on a device of the fleet, one after the other.
 pub(super) async fn run(stage: &Stage, devices: &[Device], issuer: &DeviceIssuer) -> Vec<Row> {
     let environment = clock::environment();
-    let with_key = devices.iter().find(|device| matches!(device.key, Credential::Key(_)));
-    let certified = devices.iter().find(|device| matches!(device.key, Credential::Certificate(_)));
+    let first = |wanted: fn(&Credential) -> bool| devices.iter().find(|device| wanted(&device.key));
+    let certified = first(|key| matches!(key, Credential::Certificate(_)));
     let remake = || -> std::pin::Pin<Box<dyn Future<Output = Result<Device, SimError>> + Send>> {
         Box::pin(async { make_anew(stage).await.map_err(|error| SimError::Protocol(error.to_string())) })
     };
@@ -73,23 +113,23 @@ pub(super) async fn run(stage: &Stage, devices: &[Device], issuer: &DeviceIssuer
         ..Scene::new(&stage.dialer, &stage.endpoint, &environment)
     };
     let mut rows = Vec::with_capacity(EXPECTED.len());
-    for (kind, expected, meaning) in EXPECTED {
-        let remade = match kind {
-            AttackKind::OldToken => Some(enrol_anew(stage).await),
-            _ => None,
-        };
-        let owner = match (kind, &remade) {
-            (_, Some(made)) => made.as_ref().map_err(ToString::to_string),
-            (AttackKind::ReissuedCertificate, None) => {
-                certified.ok_or_else(|| "no device has a certificate".to_owned())
+    for (kind, victim, expected, meaning) in EXPECTED {
+        let owner = match victim {
+            Victim::Key => {
+                first(|key| matches!(key, Credential::Key(_))).cloned().ok_or("no device has a key".to_owned())
             }
-            _ => with_key.ok_or_else(|| "no device has a key".to_owned()),
+            Victim::Certificate => certified.cloned().ok_or("no device has a certificate".to_owned()),
+            Victim::Tpm => match first(|key| matches!(key, Credential::Tpm(_))) {
+                Some(device) => Ok(device.clone()),
+                None => continue,
+            },
+            Victim::Remade => enrol_anew(stage).await.map_err(|error| error.to_string()),
         };
         let report = match owner {
-            Ok(owner) => run_attack(kind, &scene, owner).await.map_err(|error| error.to_string()),
+            Ok(owner) => run_attack(kind, &scene, &owner).await.map_err(|error| error.to_string()),
             Err(why) => Err(why),
         };
-        rows.push(Row { kind, expected, meaning, report });
+        rows.push(Row { kind, victim, expected, meaning, report });
     }
     rows
 }

@@ -119,7 +119,8 @@ async fn show(
         stage.id_scope
     );
     match tpms.len() {
-        0 if SoftTpm::is_available() => eprintln!("         too few devices for one with a TPM"),
+        0 if SoftTpm::is_available() && args.devices < 3 => eprintln!("         too few devices for one with a TPM"),
+        0 if SoftTpm::is_available() => eprintln!("         no device with a TPM"),
         0 => eprintln!("         no device with a TPM: {}", SimError::NoSwtpm),
         count => eprintln!("         {count} devices with a TPM (swtpm), each enrolled by its endorsement key"),
     }

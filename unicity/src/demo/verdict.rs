@@ -160,7 +160,7 @@ impl Verdict {
         output::table(&["", "check", "expected", "found"], &rows)?;
         output::line("")?;
         let rows: Vec<Vec<String>> = self.attacks.iter().map(Row::cells).collect();
-        output::table(&["", "attack", "expected", "seen", "that is"], &rows)?;
+        output::table(&["", "attack", "owner's", "expected", "seen", "that is"], &rows)?;
         if let Some(error) = &self.first_error {
             output::line(&format!("\nfirst error of a device: {error}"))?;
         }

@@ -1,9 +1,9 @@
 //! X.509 devices against the real server over real sockets, on TLS 1.2 and 1.3.
 //!
-//! `the_table` is one row a case: what a device sends, the stage that ends it, the verdict it sees, and the reason that the operator
-//! finds. The rules themselves have their own tables in `provisioning/src/x509/tests`; what this one adds is everything between a
-//! device's TLS library and those rules. `taken_back` shows that who was let in once is not let in for ever: not by a TLS ticket, and not
-//! by showing less.
+//! `the_table` is one row a case, in `rows_*`: its name, which is the registration id as well; what the device sends; the stage that
+//! ends it; the verdict that the device sees; and the reason that the operator finds. The rules themselves have their own tables in
+//! `provisioning/src/x509/tests`; what this one adds is everything between a device's TLS library and those rules. `taken_back`
+//! shows that who was let in once is not let in for ever: not by a TLS ticket, and not by showing less.
 
 #![allow(clippy::unwrap_used)]
 

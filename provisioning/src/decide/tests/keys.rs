@@ -48,6 +48,7 @@ impl World {
             proof: Proof::Certificate { thumbprint: vec![key; 32] },
             enabled: true,
             token_expiry_seconds: None,
+            facets: Default::default(),
         };
         let command = RegisterCommand {
             attested,
