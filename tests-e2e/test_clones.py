@@ -1,6 +1,7 @@
 """Two devices with one key: seen, shut out under that policy, let in again by a release."""
 
 import contextlib
+import json
 import re
 import time
 import urllib.request
@@ -8,7 +9,7 @@ import urllib.request
 import pytest
 from azure.iot.device import exceptions
 
-from devices import Refused, telemetry_topic
+from devices import Devices, Refused, telemetry_topic
 from server import primary_key
 from test_telemetry import bodies
 
@@ -19,16 +20,14 @@ FOUND_SECONDS = 45
 @contextlib.contextmanager
 def fight(devices, key):
     """Two SDK clients that share a key, each of which reconnects as soon as it is cut off."""
-    clients = [devices.hub("sensor-1", key, connection_retry_interval=1) for _ in range(2)]
-    for client in clients:
-        # Taken over at once, it says so, and goes on to reconnect.
-        with contextlib.suppress(exceptions.ClientError):
-            client.connect()
-    try:
+    # Shut down between two connections, the SDK says that there is none.
+    with contextlib.suppress(exceptions.ClientError), Devices(devices.server) as own:
+        for _ in range(2):
+            client = own.hub("sensor-1", key, connection_retry_interval=1)
+            # Taken over at once, it says so, and goes on to reconnect.
+            with contextlib.suppress(exceptions.ClientError):
+                client.connect()
         yield
-    finally:
-        for client in clients:
-            client.shutdown()
 
 
 def wait_for(server, state):
@@ -153,7 +152,7 @@ def test_a_continuity_token_rides_in_the_payload_of_an_unmodified_sdk(initialise
         client.provisioning_payload = payload
         result = client.register()
         assert result.status == "assigned", result
-        return result.registration_state.response_payload
+        return json.loads(result.registration_state.response_payload)
 
     first = register({"model": "x"})
     assert first["interval"] == 5
