@@ -19,6 +19,7 @@ mod own;
 mod pki;
 mod query;
 mod revocation;
+mod revoke;
 mod server;
 mod telemetry;
 mod tpm;
