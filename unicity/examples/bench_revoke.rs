@@ -74,6 +74,7 @@ fn option(arguments: &[String], name: &str, default: u64) -> Result<u64> {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "tokens of a benchmark are signed for the time of its run")]
 fn wall() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
