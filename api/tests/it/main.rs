@@ -20,6 +20,7 @@ mod own;
 mod pki;
 mod query;
 mod revocation;
+mod revoke;
 mod server;
 mod standing;
 mod telemetry;
