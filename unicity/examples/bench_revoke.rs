@@ -22,7 +22,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio_util::sync::CancellationToken;
 use unicity_api::{Api, ApiParts, ApiSettings, HubPolicy, RequestContext, ServicePolicies, ServicePolicy};
 use unicity_broker::{Broker, BrokerParts, BrokerSettings};
-use unicity_hub::{EpochSource, Sessions, TelemetryLog};
+use unicity_hub::{EpochSource, Sessions, Suspicion, TelemetryLog};
 use unicity_identity::device::DeviceAuthentication;
 use unicity_identity::enrollment::EnrollmentTerms;
 use unicity_identity::{
@@ -106,6 +106,8 @@ fn world(dir: &std::path::Path) -> Result<World> {
         id_scope: SCOPE.parse()?,
         hubs: HubDirectory::new(vec![hub])?,
         mode: UnicityMode::Strict,
+        allow_shared: Default::default(),
+        clones: Default::default(),
         token_skew_seconds: 300,
         payload_bytes_max: 8192,
     });
@@ -121,11 +123,13 @@ fn world(dir: &std::path::Path) -> Result<World> {
         bytes
     });
     let sessions = Arc::new(Sessions::default());
+    let suspicion = Arc::new(Suspicion::default());
     let provisioning = Provisioning::new(registry.clone(), vault.clone(), settings, Arc::new(RefusalRing::new(1000)));
     let broker = Broker::new(BrokerParts {
         provisioning: provisioning.clone(),
         log: telemetry.clone() as Arc<dyn TelemetryLog>,
         sessions: sessions.clone(),
+        suspicion: suspicion.clone(),
         devices: registry.clone(),
         epochs: Arc::new(EpochSource::new(registry.boot_number())),
         environment: environment.clone(),
@@ -139,11 +143,15 @@ fn world(dir: &std::path::Path) -> Result<World> {
     let api = Api::new(ApiParts {
         provisioning: provisioning.clone(),
         sessions: sessions.clone(),
+        suspicion,
         telemetry,
         environment: environment.clone(),
         policies: ServicePolicies::new(policies)?,
         settings: ApiSettings { host_names: vec![HUB.to_owned()], ..ApiSettings::default() },
+        audit: None,
         backup: None,
+        handshakes: Vec::new(),
+        crl_files: Arc::default(),
         version: "bench",
     });
     let stop = CancellationToken::new();
@@ -203,6 +211,7 @@ impl World {
                 authentication: DeviceAuthentication::Sas { primary: slot.clone(), secondary: slot },
                 storage_root_key: None,
                 device_payload: None,
+                continuity: Default::default(),
             })))
         };
         let mut ids = ids;

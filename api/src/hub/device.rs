@@ -100,7 +100,29 @@ pub(super) async fn put(shared: &Shared, id: &str, proven: &Proven) -> Result<Re
     let id: DeviceId = parse_id(id)?;
     let precondition = precondition(&proven.headers, Precondition::Absent)?;
     let body = parse_json(&proven.body)?;
-    let body: DeviceBody = members(&body)?;
+    for _ in 0..3 {
+        // Another writer came in between, and the client does not mind: once more, on what there is now.
+        match put_over(shared, &hub, &id, &precondition, &body, proven).await {
+            Err(failure)
+                if precondition == Precondition::Any
+                    && matches!(failure.refusal(), Some(Refusal::PreconditionFailed(_))) => {}
+            result => return result,
+        }
+    }
+    put_over(shared, &hub, &id, &precondition, &body, proven).await
+}
+
+/// Writes over exactly the version that it reads: whether a live session has to end follows from what is replaced.
+async fn put_over(
+    shared: &Shared,
+    hub: &HubName,
+    id: &DeviceId,
+    precondition: &Precondition,
+    body: &Value,
+    proven: &Proven,
+) -> Result<Response<ApiBody>, Failure> {
+    let (hub, id) = (hub.clone(), id.clone());
+    let body: DeviceBody = members(body)?;
     match body.device_id {
         Some(in_body) if in_body == id.as_str() => {}
         Some(in_body) => {
@@ -120,6 +142,10 @@ pub(super) async fn put(shared: &Shared, id: &str, proven: &Proven) -> Result<Re
         return Err(Failure::invalid("statusReason", format!("it has {length} characters, at most 128 are allowed")));
     }
     let before = shared.provisioning.registry().device(&hub, &id)?;
+    let precondition = match (&before, precondition) {
+        (Some(before), Precondition::Any) => Precondition::Matches(format!("\"{}\"", before.etag.to_base64())),
+        _ => precondition.clone(),
+    };
     let mut entropy = shared.environment.entropy();
     let stored = before.as_ref().map(|device| &device.authentication);
     let (authentication, keys_given) = authentication::read(shared, body.authentication, stored, &mut entropy)?;
