@@ -10,7 +10,7 @@ use hyper::body::Body;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
-use unicity_hub::{Sessions, TelemetryLog};
+use unicity_hub::{Sessions, Suspicion, TelemetryLog};
 use unicity_identity::{Entropy, Environment, Refusal, RevocationList};
 use unicity_listener::{ByteStream, ConnectionInfo, HandshakeFailures, Service, UnauthenticatedPermit};
 use unicity_provisioning::x509::crl::CRL_BYTES_MAX;
@@ -37,6 +37,8 @@ pub struct ApiParts {
     pub provisioning: Provisioning,
     /// The live sessions, to show and to cut.
     pub sessions: Arc<Sessions>,
+    /// What is remembered of past sessions, to show.
+    pub suspicion: Arc<Suspicion>,
     /// Where telemetry is read from.
     pub telemetry: Arc<dyn TelemetryLog>,
     /// Clock and randomness.
@@ -65,6 +67,7 @@ pub struct Api(pub(crate) Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) provisioning: Provisioning,
     pub(crate) sessions: Arc<Sessions>,
+    pub(crate) suspicion: Arc<Suspicion>,
     pub(crate) telemetry: Arc<dyn TelemetryLog>,
     pub(crate) environment: Environment,
     pub(crate) policies: ServicePolicies,
@@ -115,6 +118,7 @@ impl Api {
         let ApiParts {
             provisioning,
             sessions,
+            suspicion,
             telemetry,
             environment,
             policies,
@@ -134,6 +138,7 @@ impl Api {
             follow: Notify::new(),
             provisioning,
             sessions,
+            suspicion,
             telemetry,
             environment,
             policies,

@@ -111,6 +111,7 @@ fn refused(shared: &Shared, claim: Claim<'_>, origin: Origin, refusal: Refusal) 
 fn look_up(shared: &Shared, claim: Claim<'_>, origin: Origin) -> Registered {
     let provisioning = &shared.provisioning;
     let found = provisioning.attest(claim, origin.now).and_then(|attested| {
+        provisioning.check_quarantine(&attested)?;
         let id: RegistrationId = attested.registration_id;
         provisioning
             .registry()

@@ -18,8 +18,8 @@ use crate::revocations::REVOKED;
 
 /// Registrations of one record: a few milliseconds of the writer, so that others do not wait for long.
 const CHUNK: usize = 128;
-/// Records looked at in one go.
-const PAGE: usize = 1000;
+/// Records looked at in one go: the overlay is locked against the writer meanwhile.
+const PAGE: usize = 256;
 /// How long to wait after a failure: a full disk, as a rule.
 const PATIENCE: Duration = Duration::from_secs(5);
 

@@ -59,13 +59,13 @@ pub(crate) enum OwnCall {
     Telemetry,
     Refusals,
     Refusal(String),
+    Failures,
     AuditFile(String),
     AuditCheckpoint,
     AuditLeaves,
     AuditProof(String),
     AuditKey,
     Story(String),
-    Failures,
     Info,
     Backup,
     Authorities,
@@ -83,6 +83,10 @@ pub(crate) enum OwnCall {
     Revocations,
     Revoke,
     LiftRevocation,
+    Standings,
+    GetStanding,
+    Quarantine,
+    Release,
 }
 
 /// `device-mqtt.md` 3.
@@ -166,12 +170,15 @@ impl Call {
                 OwnCall::Refusals
                 | OwnCall::Failures
                 | OwnCall::Refusal(_)
+                | OwnCall::Standings
+                | OwnCall::GetStanding
                 | OwnCall::AuditFile(_)
                 | OwnCall::AuditCheckpoint
                 | OwnCall::AuditLeaves
                 | OwnCall::AuditProof(_)
                 | OwnCall::AuditKey => (Dps, &[EnrollmentRead], Ignored),
                 OwnCall::Story(_) => (Dps, &[EnrollmentRead, RegistrationStatusRead], Ignored),
+                OwnCall::Quarantine | OwnCall::Release => (Dps, &[EnrollmentWrite], Read),
                 OwnCall::Info => (Any, &[], Ignored),
                 OwnCall::Backup
                 | OwnCall::PutAuthority(_)
@@ -294,6 +301,7 @@ fn own(method: &Method, lowered: &[&str], target: &Target) -> Result<OwnCall, Fa
         (["unicity", "telemetry"], "GET") => OwnCall::Telemetry,
         (["unicity", "refusals"], "GET") => OwnCall::Refusals,
         (["unicity", "refusals", id], "GET") => OwnCall::Refusal((*id).to_owned()),
+        (["unicity", "failures"], "GET") => OwnCall::Failures,
         (["unicity", "audit", "checkpoint"], "POST") => OwnCall::AuditCheckpoint,
         (["unicity", "audit", "leaves"], "GET") => OwnCall::AuditLeaves,
         (["unicity", "audit", "proof", index], "GET") => OwnCall::AuditProof((*index).to_owned()),
@@ -305,7 +313,6 @@ fn own(method: &Method, lowered: &[&str], target: &Target) -> Result<OwnCall, Fa
         }
         (["unicity", "why", _], "GET") => OwnCall::Story(name()),
         (["unicity", "why", _], _) => return Err(wrong_method(method, "GET")),
-        (["unicity", "failures"], "GET") => OwnCall::Failures,
         (["unicity", "info"], "GET") => OwnCall::Info,
         (["unicity", "backup"], "POST") => OwnCall::Backup,
         (["unicity", "certificates"], "GET") => OwnCall::Authorities,
@@ -324,6 +331,12 @@ fn own(method: &Method, lowered: &[&str], target: &Target) -> Result<OwnCall, Fa
         (["unicity", "denied"], "GET") => OwnCall::DenyRules,
         (["unicity", "denied"], "POST") => OwnCall::SetDenyRule { denied: true },
         (["unicity", "denied"], "DELETE") => OwnCall::SetDenyRule { denied: false },
+        (["unicity", "standings"], "GET") => OwnCall::Standings,
+        (["unicity", "standing"], "GET") => OwnCall::GetStanding,
+        (["unicity", "standing", "quarantine"], "POST") => OwnCall::Quarantine,
+        (["unicity", "standing", "release"], "POST") => OwnCall::Release,
+        (["unicity", "standings" | "standing"], _) => return Err(wrong_method(method, "GET")),
+        (["unicity", "standing", "quarantine" | "release"], _) => return Err(wrong_method(method, "POST")),
         (["unicity", "certificates", _], _) => return Err(wrong_method(method, "GET, PUT, DELETE")),
         (["unicity", "crls"], _) => return Err(wrong_method(method, "GET, PUT")),
         (["unicity", "crls", "reload"], _) => return Err(wrong_method(method, "POST")),
@@ -380,6 +393,8 @@ mod tests {
             ("PUT", "/devices/a%2Fb?api-version=1", Call::Hub(HubCall::PutDevice("a/b".into()))),
             ("GET", "/unicity/info", Call::Own(OwnCall::Info)),
             ("POST", "/unicity/Certificates/Root/Verify", Call::Own(OwnCall::VerifyAuthority("Root".into()))),
+            ("GET", "/unicity/standing?registrationId=R", Call::Own(OwnCall::GetStanding)),
+            ("POST", "/unicity/Standing/Release", Call::Own(OwnCall::Release)),
             ("DELETE", "/unicity/denied", Call::Own(OwnCall::SetDenyRule { denied: false })),
             (
                 "PUT",
@@ -420,6 +435,7 @@ mod tests {
             ("POST", "/unicity/certificates/c", 405_001),
             ("GET", "/unicity/certificates/c/verify", 405_001),
             ("DELETE", "/unicity/crls", 405_001),
+            ("GET", "/unicity/standing/release", 405_001),
             ("GET", "/devices/d/modules?api-version=1", 501_001),
             ("GET", "/0ne1/registrations/r/register?api-version=1", 405_001),
         ] {

@@ -1,6 +1,7 @@
 //! A connection's task: the only place of this crate that reads, writes and waits.
 
 mod admission;
+mod clones;
 mod connection;
 mod io;
 mod mailbox;
@@ -14,7 +15,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, field, info_span};
-use unicity_hub::{DeviceDirectory, EpochSource, Sessions, TelemetryLog};
+use unicity_hub::{DeviceDirectory, EpochSource, Sessions, Suspicion, TelemetryLog};
 use unicity_identity::Environment;
 use unicity_listener::{ByteStream, ConnectionInfo, Service};
 use unicity_provisioning::Provisioning;
@@ -33,6 +34,8 @@ pub struct BrokerParts {
     pub log: Arc<dyn TelemetryLog>,
     /// The live sessions of this server.
     pub sessions: Arc<Sessions>,
+    /// What is remembered of past sessions.
+    pub suspicion: Arc<Suspicion>,
     /// Hub identities, synced state only.
     pub devices: Arc<dyn DeviceDirectory>,
     /// The epochs of this boot.

@@ -1,7 +1,7 @@
 //! May this device connect to this hub? (`device-mqtt.md` 1; design rules 11, 12 and 17.)
 
 use unicity_identity::device::{CertificateBinding, DeviceAuthentication};
-use unicity_identity::error::Subject;
+use unicity_identity::error::{KeyOwner, Subject};
 use unicity_identity::{
     ClientIdentity, DeviceId, DeviceStatus, GenerationId, HubDirectory, HubName, KeyFingerprint, KeySlot, ModuleId,
     Refusal, RegistrationId, SasToken, Timestamp, Vault,
@@ -58,16 +58,27 @@ pub struct HubGrant {
     pub client: ClientIdentity,
     /// In which life.
     pub generation: GenerationId,
+    /// The registration that it came from; `None`: an identity made by hand.
+    pub registration: Option<RegistrationId>,
     /// Proven how.
     pub auth_method: AuthMethod,
     /// By which key.
     pub key_fingerprint: KeyFingerprint,
     /// When the token ends, in seconds since the Unix epoch; `None` for a certificate.
     pub token_expiry_seconds: Option<u64>,
-    /// The registration that owns the identity; `None` for one made by hand.
-    pub registration: Option<RegistrationId>,
     /// All keys of the identity.
     pub keys: Vec<KeyFingerprint>,
+}
+
+impl HubGrant {
+    /// The identity whose standing counts: the registration's, or the hub identity's own.
+    #[must_use]
+    pub fn owner(&self) -> KeyOwner {
+        match &self.registration {
+            Some(id) => KeyOwner::Registration(id.clone()),
+            None => KeyOwner::Device(self.client.hub.clone(), self.client.device_id.clone()),
+        }
+    }
 }
 
 /// Checks a device's credential against its hub identity. Call it at CONNECT, and once more after the session is in the table: a
@@ -125,11 +136,11 @@ pub fn authenticate(
     Ok(HubGrant {
         client: ClientIdentity { hub: hub.name.clone(), device_id, module_id },
         generation: device.generation,
+        registration: device.registration,
         auth_method,
         key_fingerprint,
         token_expiry_seconds,
         keys: device.authentication.keys().into_iter().collect(),
-        registration: device.registration,
     })
 }
 

@@ -9,6 +9,9 @@ use unicity_identity::{ClientIdentity, Facets};
 
 use crate::{Message, SessionEpoch};
 
+#[cfg(doc)]
+use crate::Liveness;
+
 /// Why the server ends a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CloseReason {
@@ -27,6 +30,11 @@ pub enum CloseReason {
 pub trait SessionControl: Send + Sync {
     /// Asks the session to close; it may be called more than once.
     fn close(&self, reason: CloseReason);
+
+    /// Whether its client counts as alive: a packet of it came lately ([`Liveness`]).
+    fn is_alive(&self) -> bool {
+        true
+    }
 
     /// What the session is known by to revocations; `None`: not known yet, or never.
     fn facts(&self) -> Option<Arc<SessionFacts>> {
@@ -80,6 +88,11 @@ pub enum Inserted {
     First,
     /// It is, in the place of an older one.
     TookOver(Takeover),
+    /// It is not: the older one stays.
+    OlderStays {
+        /// The older one.
+        epoch: SessionEpoch,
+    },
     /// A newer one came in between: this one must close.
     Superseded {
         /// The newer one.
@@ -138,11 +151,28 @@ impl Sessions {
     /// Makes a session the live one of its client. It has no will yet: a will exists only if the CONNECT is accepted
     /// (MQTT-3.1.2-8), and whoever takes over from an opening must not find one; see [`Self::arm`].
     pub fn insert(&self, client: &ClientIdentity, epoch: SessionEpoch, control: Arc<dyn SessionControl>) -> Inserted {
+        self.insert_unless(client, epoch, control, |_| false)
+    }
+
+    /// As [`Self::insert`], unless there is a live session that `stays`. The question and the change are one step: of two newcomers
+    /// none can slip in between. `stays` is called under a lock, at most once, and must return at once.
+    pub fn insert_unless(
+        &self,
+        client: &ClientIdentity,
+        epoch: SessionEpoch,
+        control: Arc<dyn SessionControl>,
+        stays: impl FnOnce(&dyn SessionControl) -> bool,
+    ) -> Inserted {
         let mut shard = self.shard(client).lock();
         if let Some(live) = shard.get(client)
             && live.epoch > epoch
         {
             return Inserted::Superseded { by: live.epoch };
+        }
+        if let Some(live) = shard.get(client)
+            && stays(live.control.as_ref())
+        {
+            return Inserted::OlderStays { epoch: live.epoch };
         }
         match shard.insert(client.clone(), Live { epoch, control, will: None }) {
             Some(old) => Inserted::TookOver(Takeover { epoch: old.epoch, will: old.will, control: old.control }),
@@ -387,6 +417,22 @@ mod tests {
         let _places = [good.clone(), bad.clone(), key.clone()].map(|control| sessions.enter_registering(control));
         assert_eq!(sessions.rejudge(&CloseReason::Stopping), 1);
         assert_eq!((*good.1.lock(), *bad.1.lock(), *key.1.lock()), (0, 1, 0));
+    }
+
+    #[test]
+    fn an_older_session_stays_if_it_is_told_to_and_modules_are_apart() {
+        let sessions = Sessions::default();
+        let handle = || Arc::new(Handle(Mutex::default()));
+        assert!(matches!(sessions.insert_unless(&client(), epoch(1), handle(), |_| true), Inserted::First));
+        let stays = sessions.insert_unless(&client(), epoch(2), handle(), |older| older.is_alive());
+        assert!(matches!(stays, Inserted::OlderStays { epoch: older } if older == epoch(1)));
+        assert_eq!(sessions.live(&client()), Some(epoch(1)));
+        let module = |name: &str| ClientIdentity { module_id: Some(name.parse().unwrap()), ..client() };
+        for (number, client) in [(3, module("a")), (4, module("b"))] {
+            assert!(matches!(sessions.insert_unless(&client, epoch(number), handle(), |_| true), Inserted::First));
+        }
+        assert_eq!(sessions.len(), 3, "a device and each of its modules have a session of their own");
+        assert!(matches!(sessions.insert_unless(&client(), epoch(5), handle(), |_| false), Inserted::TookOver(_)));
     }
 
     #[test]

@@ -32,6 +32,14 @@ impl Answer {
         )
     }
 
+    /// The same answer with another payload for the device, which begins as `null` where there is none.
+    #[must_use]
+    pub(crate) fn with_payload(self, change: impl FnOnce(&mut Value)) -> Self {
+        let Ok(mut body) = serde_json::from_str::<Value>(&self.body) else { return self };
+        change(&mut body["registrationState"]["payload"]);
+        Self { body: to_ascii(&body), ..self }
+    }
+
     /// The same for a TPM: with the blob that brings the hub identity's key into it.
     #[must_use]
     pub fn assigned_to_tpm(registration: &Registration, hubs: &HubDirectory, blob: &[u8]) -> Self {

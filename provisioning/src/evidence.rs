@@ -176,7 +176,8 @@ impl RefusalRing {
     /// The newest refusals that `wanted` takes, newest first, at most `limit`.
     #[must_use]
     pub fn find(&self, limit: usize, wanted: impl Fn(&RefusalRecord) -> bool) -> Vec<RefusalRecord> {
-        self.lock().records.values().rev().filter(|record| wanted(record)).take(limit).cloned().collect()
+        let inner = self.lock();
+        inner.records.values().rev().filter(|record| wanted(record)).take(limit).cloned().collect()
     }
 
     /// The newest refusals, newest first, at most `limit`.

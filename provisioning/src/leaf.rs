@@ -235,6 +235,9 @@ pub enum LeafEvent {
         older: String,
         /// The newer one.
         newer: String,
+        /// Takeovers of this identity since the last leaf of one that have none of their own: two clients that fight make many.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        uncounted: u32,
     },
     /// A device with a proven key was refused.
     AttestationRefused {
@@ -284,6 +287,11 @@ pub enum LeafEvent {
         /// The checkpoint of the log before, as the backup had it: a signed note.
         previous: String,
     },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this form")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Leaf {

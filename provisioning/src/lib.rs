@@ -8,6 +8,8 @@ pub mod allocation;
 pub mod answer;
 pub mod attest;
 mod body;
+pub mod clones;
+pub mod continuity;
 pub mod decide;
 pub mod evidence;
 pub mod leaf;
@@ -36,5 +38,5 @@ pub use registry::{
     Actor, Change, Command, Fault, Outcome, Page, Pending, Precondition, Registry, RegistryError, RegistryView, Request,
 };
 pub use revoked::RevokedSet;
-pub use service::{Provisioning, Settings, UnicityMode};
+pub use service::{CloneSettings, Provisioning, Settings, UnicityMode};
 pub use trust::PresentedChain;

@@ -16,6 +16,7 @@ use unicity_identity::{
 };
 
 use crate::attest::Attested;
+use crate::continuity;
 use crate::leaf::LeafEvent;
 use crate::revoked::RevokedSet;
 
@@ -434,6 +435,8 @@ pub struct RegisterCommand {
     pub storage_root_key: Option<Vec<u8>>,
     /// The custom payload that the device sent.
     pub device_payload: Option<JsonText>,
+    /// The continuity counter that it presented.
+    pub continuity: continuity::Claim,
 }
 
 /// An individual enrollment as an operator gives it.
@@ -497,6 +500,10 @@ pub enum Outcome {
         registration: Box<Registration>,
         /// The hub client whose keys changed or whose identity went with it: a live session under the old keys must end.
         displaced: Option<ClientIdentity>,
+        /// The continuity counter that goes out with the answer, if one does.
+        continuity: Option<u64>,
+        /// The counter that it presented was older than the newest that came back: evidence of a clone.
+        stale: Option<CloneEvidence>,
     },
     /// The stored individual enrollment.
     Individual(Box<IndividualEnrollment>),

@@ -8,16 +8,20 @@ use unicity_identity::device::{CertificateBinding, DeviceAuthentication};
 use unicity_identity::error::Subject;
 use unicity_identity::json::JsonText;
 use unicity_identity::{
-    Attestation, ClientIdentity, EnrollmentRef, Entropy, Facets, HubDirectory, IdScope, KeyFingerprint, KeySlot,
-    Refusal, Registration, RegistrationId, Timestamp, Vault, derive_device_key,
+    Attestation, ClientIdentity, CloneEvidence, ClonePolicy, EnrollmentRef, Entropy, Facets, HubDirectory, IdScope,
+    KeyFingerprint, KeySlot, Refusal, Registration, RegistrationId, Timestamp, Vault, derive_device_key,
 };
 
 use crate::answer::Answer;
 use crate::attest::{AttestError, Attested, Attestor, Claim, Proof, TpmKeys};
 use crate::body::RegisterBody;
+use crate::clones;
+use crate::continuity::{self, Tokens};
 use crate::evidence::RefusalRing;
 use crate::limiter::{FailureLimit, FailureLimiter};
-use crate::registry::{Actor, Command, Fault, Outcome, RegisterCommand, Registry, RegistryError, Request};
+use crate::registry::{
+    Actor, Command, Fault, Outcome, RegisterCommand, Registry, RegistryError, Request, StandingVerdict,
+};
 use crate::revoked;
 use crate::tpm::{ChallengeSecret, EndorsementKey, OuterWrapper, StorageRootKey, activation_blob};
 use crate::trust::{PresentedChain, Trust, TrustCache, with_chain};
@@ -31,6 +35,15 @@ pub enum UnicityMode {
     Strict,
     /// A collision is recorded and let pass, as Azure does.
     Compat,
+}
+
+/// What is done about two devices with one credential (U5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CloneSettings {
+    /// The policy of enrollments that name none, and of hub identities made by hand.
+    pub policy: ClonePolicy,
+    /// Whether registrations carry a continuity token.
+    pub continuity: bool,
 }
 
 /// What decisions are made by, beside the registry's state.
@@ -48,6 +61,16 @@ pub struct Settings {
     pub token_skew_seconds: u64,
     /// The largest custom payload of a registration, in bytes of JSON.
     pub payload_bytes_max: usize,
+    /// What is done about clones.
+    pub clones: CloneSettings,
+}
+
+impl Settings {
+    /// The largest payload of a request: with the continuity token that may come on top of the device's own.
+    fn body_payload_bytes_max(&self) -> usize {
+        let extra = if self.clones.continuity { continuity::MEMBER_BYTES_MAX } else { 0 };
+        self.payload_bytes_max.saturating_add(extra)
+    }
 }
 
 /// The provisioning service.
@@ -61,11 +84,12 @@ pub struct Provisioning {
     stale: StalePolicy,
     challenges: Option<Arc<ChallengeSecret>>,
     cut: Option<Cut>,
+    tokens: Arc<Tokens>,
     failures: Arc<Mutex<FailureLimiter>>,
 }
 
-/// Ends the live session of a hub client, if there is one.
-pub type Cut = Arc<dyn Fn(&ClientIdentity) + Send + Sync>;
+/// Ends the live session of a hub client, if there is one, for the reason given.
+pub type Cut = Arc<dyn Fn(&ClientIdentity, &'static str) + Send + Sync>;
 
 /// Where a request came from, for evidence.
 #[derive(Debug, Clone, Copy)]
@@ -95,6 +119,7 @@ impl Provisioning {
         refusals: Arc<RefusalRing>,
     ) -> Self {
         Self {
+            tokens: Arc::new(Tokens::new(vault.master())),
             registry,
             vault,
             settings,
@@ -270,7 +295,7 @@ impl Provisioning {
     pub async fn register(&self, claim: Claim<'_>, body: &[u8], origin: Origin, mut entropy: Entropy) -> Registered {
         let tracking_id = entropy.tracking_id();
         let operation_id = entropy.operation_id();
-        let body = RegisterBody::parse(body, claim.registration_id, self.settings.payload_bytes_max);
+        let body = RegisterBody::parse(body, claim.registration_id, self.settings.body_payload_bytes_max());
         let (result, tpm) = match body {
             Ok(body) => {
                 let claim = Claim { tpm: body.tpm.as_ref().or(claim.tpm), ..claim };
@@ -315,6 +340,9 @@ impl Provisioning {
             if !attested.enabled {
                 return Err(Refusal::EnrollmentDisabled { enrollment: attested.enrollment });
             }
+            let id = attested.registration_id.clone();
+            let (counter, device_payload) = self.take_counter(&id, device_payload.clone());
+            self.check_standing(&attested, counter, now, entropy).await?;
             let authentication = match self.hub_authentication(&attested, now, entropy) {
                 Ok(Some(authentication)) => authentication,
                 Ok(None) => continue,
@@ -328,18 +356,31 @@ impl Provisioning {
                 attested,
                 authentication,
                 storage_root_key: tpm.as_ref().map(|keys| keys.storage_root_key.clone()),
-                device_payload: device_payload.clone(),
+                device_payload,
+                continuity: counter,
             }));
             let request = Request { command, actor: Actor::Device, now, entropy: Entropy::from_seed(entropy.draw()) };
             match self.registry.submit(request).await {
-                Ok(Outcome::Registered { registration, displaced }) => {
+                Ok(Outcome::Registered { registration, displaced, continuity, stale }) => {
                     if let (Some(client), Some(cut)) = (&displaced, &self.cut) {
-                        cut(client);
+                        cut(client, "registered anew, with other keys");
                     }
-                    return match &tpm {
-                        Some(keys) => self.answer_tpm(&registration, keys, entropy),
-                        None => Ok(Answer::assigned(&registration, &self.settings.hubs)),
+                    if let Some(evidence) = stale {
+                        self.suspect(&id, evidence, now, entropy).await?;
+                    }
+                    let answer = match &tpm {
+                        Some(keys) => self.answer_tpm(&registration, keys, entropy)?,
+                        None => Answer::assigned(&registration, &self.settings.hubs),
                     };
+                    return Ok(match continuity {
+                        Some(counter) => answer.with_payload(|payload| self.tokens.put(&id, counter, payload)),
+                        None => answer,
+                    });
+                }
+                Ok(Outcome::Standing(standing)) => {
+                    self.cut_owner(&id);
+                    let refusal = clones::refusal(&standing);
+                    return Err(refusal.unwrap_or(Refusal::Unavailable { why: "the standing has changed".into() }));
                 }
                 Ok(_) => return Err(Refusal::Unavailable { why: "the registry answered something else".into() }),
                 Err(RegistryError::EnrollmentChanged) => {}
@@ -347,6 +388,72 @@ impl Provisioning {
             }
         }
         Err(Refusal::Throttled { what: "changes of the enrollment", retry_after_seconds: 2 })
+    }
+
+    /// What the device says of its continuity counter, and its payload without it.
+    fn take_counter(&self, id: &RegistrationId, payload: Option<JsonText>) -> (continuity::Claim, Option<JsonText>) {
+        match self.settings.clones.continuity {
+            true => self.tokens.take(id, payload),
+            false => (continuity::Claim::Off, payload),
+        }
+    }
+
+    /// Lets nobody through who is in quarantine, unless it has proven what its key does not imply: then it is released.
+    async fn check_standing(
+        &self,
+        attested: &Attested,
+        counter: continuity::Claim,
+        now: Timestamp,
+        entropy: &mut Entropy,
+    ) -> Result<(), Refusal> {
+        let id = &attested.registration_id;
+        let fault = |fault: Fault| Refusal::Unavailable { why: fault.to_string() };
+        let Some(standing) = self.registry.standing(&clones::owner_of(id)).map_err(fault)? else { return Ok(()) };
+        let Some(refusal) = clones::refusal(&standing) else { return Ok(()) };
+        let stored = self.registry.continuity(id).map_err(fault)?;
+        let (judgement, _) = continuity::judge(stored, counter);
+        let by = clones::releasing_factor(&standing, &attested.proof, judgement).ok_or(refusal)?;
+        let verdict = StandingVerdict::Release { by: by.to_owned() };
+        self.set_standing(id, verdict, now, entropy).await
+    }
+
+    async fn suspect(
+        &self,
+        id: &RegistrationId,
+        evidence: CloneEvidence,
+        now: Timestamp,
+        entropy: &mut Entropy,
+    ) -> Result<(), Refusal> {
+        let verdict = StandingVerdict::Suspect { score: evidence.score, evidence: vec![evidence], quarantine: false };
+        self.set_standing(id, verdict, now, entropy).await
+    }
+
+    async fn set_standing(
+        &self,
+        id: &RegistrationId,
+        verdict: StandingVerdict,
+        now: Timestamp,
+        entropy: &mut Entropy,
+    ) -> Result<(), Refusal> {
+        let command = Command::SetStanding { owner: clones::owner_of(id), verdict };
+        let request = Request { command, actor: Actor::Server, now, entropy: Entropy::from_seed(entropy.draw()) };
+        self.registry.submit(request).await.map(drop).map_err(RegistryError::into_refusal)
+    }
+
+    /// Ends the live session of a registration's hub device.
+    fn cut_owner(&self, id: &RegistrationId) {
+        if let (Some(cut), Ok(Some(registration))) = (&self.cut, self.registry.registration(id)) {
+            let Registration { hub, device_id, .. } = registration;
+            cut(&ClientIdentity { hub, device_id, module_id: None }, "put into quarantine");
+        }
+    }
+
+    /// Whether a proven device may be told of its assignment: not in quarantine.
+    ///
+    /// # Errors
+    /// [`Refusal::Quarantined`], or [`Refusal::Unavailable`] if the registry could not be read.
+    pub fn check_quarantine(&self, attested: &Attested) -> Result<(), Refusal> {
+        clones::check(self.registry.as_ref(), &clones::owner_of(&attested.registration_id))
     }
 
     /// The second blob: the key of the hub identity, which the TPM imports over the first one.
@@ -446,12 +553,22 @@ impl Provisioning {
 
     fn try_status(&self, claim: Claim<'_>, operation_id: &str, now: Timestamp) -> Result<Answer, Refusal> {
         let attested = self.attest(claim, now)?;
+        self.check_quarantine(&attested)?;
         let registration = self
             .registry
             .registration(&attested.registration_id)
             .map_err(|fault| Refusal::Unavailable { why: fault.to_string() })?
             .filter(|registration| registration.operation_id.as_str() == operation_id)
             .ok_or_else(|| Refusal::NotFound(Subject::Operation(operation_id.chars().take(128).collect())))?;
-        Ok(Answer::assigned(&registration, &self.settings.hubs))
+        let answer = Answer::assigned(&registration, &self.settings.hubs);
+        if !self.settings.clones.continuity || !continuity::fits(registration.payload.as_ref()) {
+            return Ok(answer);
+        }
+        let id = &registration.registration_id;
+        let counter = self.registry.continuity(id).map_err(|fault| Refusal::Unavailable { why: fault.to_string() })?;
+        Ok(match counter {
+            Some(counter) => answer.with_payload(|payload| self.tokens.put(id, counter.issued, payload)),
+            None => answer,
+        })
     }
 }

@@ -9,13 +9,14 @@
 //! second. No session is resumed.
 //!
 //! What both have alike: the certificate (leaf alone), TLS 1.3 with the same suites, one stateless ticket, no delay on the
-//! socket, the same device and intermediate below the same root, verified by rustls-webpki. The bare one verifies in the
-//! handshake, answers one byte with one, and decides nothing. Ours is `unicity serve` as it is shipped: it decides about the
+//! socket, the same device and intermediate below the same root, verified by rustls-webpki. The bare one is rustls on one
+//! thread of tokio (a thread that blocks would be put to sleep for each packet, and a busy machine makes that dear): it verifies in
+//! the handshake, answers one byte with one, and decides nothing. Ours is `unicity serve` as it is shipped: it decides about the
 //! identity (chain, dates, revocation, enrollment), answers CONNECT with CONNACK, and keeps time for the session.
 
 use std::error::Error;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -27,7 +28,10 @@ use rcgen::{
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -320,17 +324,23 @@ fn bare_server(dir: &Path) -> Result<()> {
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.send_tls13_tickets = 1;
     let config = Arc::new(config);
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    println!("{}", listener.local_addr()?);
-    loop {
-        let (socket, _) = listener.accept()?;
-        socket.set_nodelay(true)?;
-        let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config))?, socket);
-        let mut byte = [0];
-        if stream.read_exact(&mut byte).is_ok() {
-            let _ = stream.write_all(&byte);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        println!("{}", listener.local_addr()?);
+        loop {
+            let (socket, _) = listener.accept().await?;
+            socket.set_nodelay(true)?;
+            let acceptor = TlsAcceptor::from(Arc::clone(&config));
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(socket).await else { return };
+                let mut byte = [0];
+                if stream.read_exact(&mut byte).await.is_ok() && stream.write_all(&byte).await.is_ok() {
+                    let _ = stream.flush().await;
+                }
+                // The client closes first.
+                let _ = stream.read(&mut byte).await;
+            });
         }
-        // The client closes first.
-        let _ = stream.read(&mut byte);
-    }
+    })
 }

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use unicity_api::{MetricKind, MetricSample, MetricsSource};
 use unicity_broker::BrokerMetrics;
+use unicity_hub::Suspicion;
+use unicity_identity::StandingState;
 use unicity_listener::ListenerMetrics;
+use unicity_provisioning::RegistryView as _;
 use unicity_store::metrics::MetricFamily;
 use unicity_store::registry::RegistryStore;
 use unicity_store::telemetry::TelemetryStore;
@@ -94,4 +97,35 @@ pub(crate) fn registry(registry: Arc<RegistryStore>) -> MetricsSource {
 /// The telemetry log's figures.
 pub(crate) fn telemetry(telemetry: Arc<TelemetryStore>) -> MetricsSource {
     Arc::new(move || families(telemetry.metrics()))
+}
+
+/// Identities that may have a clone, by state, and what was observed of sessions.
+pub(crate) fn clones(suspicion: Arc<Suspicion>, registry: Arc<RegistryStore>) -> MetricsSource {
+    let sample =
+        |name: &'static str, help: &'static str, kind, label: Option<(&'static str, &'static str)>, value: u64| {
+            let labels = label.into_iter().map(|(name, value)| (Cow::Borrowed(name), Cow::Borrowed(value))).collect();
+            #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53, and a gauge beyond needs no more")]
+            let value = value as f64;
+            MetricSample { name: Cow::Borrowed(name), help: Cow::Borrowed(help), kind, labels, value }
+        };
+    Arc::new(move || {
+        let mut samples = Vec::new();
+        // A state that cannot be read has no figure, which is better than a wrong one.
+        if let Ok(standings) = registry.standings() {
+            for state in [StandingState::Suspected, StandingState::Quarantined, StandingState::Released] {
+                let count = standings.iter().filter(|standing| standing.state == state).count() as u64;
+                let (name, help) = ("unicity_identities_by_standing", "Identities that were ever suspected, by state.");
+                samples.push(sample(name, help, MetricKind::Gauge, Some(("state", state.as_str())), count));
+            }
+        }
+        for (signal, count) in suspicion.signals() {
+            let (name, help) = ("unicity_clone_signals_total", "Observations that speak for a clone, by signal.");
+            samples.push(sample(name, help, MetricKind::Counter, Some(("signal", signal)), count));
+        }
+        let help = "Times that an identity's score was found above the threshold.";
+        samples.push(sample("unicity_clone_findings_total", help, MetricKind::Counter, None, suspicion.findings()));
+        let help = "Identities whose recent sessions are remembered.";
+        samples.push(sample("unicity_identities_remembered", help, MetricKind::Gauge, None, suspicion.len() as u64));
+        samples
+    })
 }

@@ -1,7 +1,7 @@
 //! Registration states (`service-rest.md` 3.4).
 
 use http::{HeaderValue, Response, StatusCode, header};
-use unicity_identity::error::Subject;
+use unicity_identity::error::{KeyOwner, Subject};
 use unicity_identity::{EnrollmentGroupId, EnrollmentRef, Facets, Refusal, RegistrationId};
 use unicity_provisioning::answer::registration_state;
 use unicity_provisioning::revoked::of_registration;
@@ -14,6 +14,7 @@ use crate::api::{Proven, Shared};
 use crate::body::{ApiBody, json as json_answer, no_content};
 use crate::conditional::precondition;
 use crate::failure::Failure;
+use crate::own::show_standing;
 use crate::revocations::mark;
 
 pub(super) fn get(shared: &Shared, id: &str) -> Result<Response<ApiBody>, Failure> {
@@ -23,6 +24,11 @@ pub(super) fn get(shared: &Shared, id: &str) -> Result<Response<ApiBody>, Failur
     let mut shown = registration_state(&registration, &shared.provisioning.settings().hubs, false);
     let known = of_registration(shared.provisioning.registry().as_ref(), &registration.registration_id)?;
     mark(shared, &mut shown, &Facets { keys: vec![registration.key_fingerprint], ..known })?;
+    // Only where there is one: clients of the real service do not know the member.
+    let owner = KeyOwner::Registration(registration.registration_id.clone());
+    if let Some(standing) = shared.provisioning.registry().standing(&owner)? {
+        shown["standing"] = show_standing(&standing);
+    }
     let mut answer = json_answer(StatusCode::OK, &shown);
     if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", registration.etag.to_base64())) {
         answer.headers_mut().insert(header::ETAG, etag);

@@ -4,7 +4,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use unicity_hub::{CloseReason, Sessions};
-use unicity_identity::error::Subject;
+use unicity_identity::error::{KeyOwner, Subject};
 use unicity_identity::{
     ClientIdentity, DeviceId, DeviceIdentity, DeviceStatus, Facets, HubName, Refusal, Timestamp, Vault,
 };
@@ -18,6 +18,7 @@ use crate::body::{ApiBody, json as json_answer, no_content};
 use crate::conditional::precondition;
 use crate::dps::{CapabilitiesBody, members, parse_id, parse_json, word};
 use crate::failure::Failure;
+use crate::own::show_standing;
 use crate::revocations::mark;
 
 /// The most devices that a list gives, and what any other number counts as.
@@ -70,6 +71,14 @@ fn answer(shared: &Shared, device: &DeviceIdentity) -> Result<Response<ApiBody>,
     let known = registration.map(|id| of_registration(shared.provisioning.registry().as_ref(), id)).transpose()?;
     let keys = device.authentication.keys().into_iter().collect();
     mark(shared, &mut shown, &Facets { keys, ..known.unwrap_or_default() })?;
+    // Only where there is one: clients of the real service do not know the member.
+    let owner = match &device.registration {
+        Some(id) => KeyOwner::Registration(id.clone()),
+        None => KeyOwner::Device(device.hub.clone(), device.device_id.clone()),
+    };
+    if let Some(standing) = shared.provisioning.registry().standing(&owner)? {
+        shown["standing"] = show_standing(&standing);
+    }
     let mut answer = json_answer(StatusCode::OK, &shown);
     if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", device.etag.to_base64())) {
         answer.headers_mut().insert(header::ETAG, etag);
@@ -91,7 +100,29 @@ pub(super) async fn put(shared: &Shared, id: &str, proven: &Proven) -> Result<Re
     let id: DeviceId = parse_id(id)?;
     let precondition = precondition(&proven.headers, Precondition::Absent)?;
     let body = parse_json(&proven.body)?;
-    let body: DeviceBody = members(&body)?;
+    for _ in 0..3 {
+        // Another writer came in between, and the client does not mind: once more, on what there is now.
+        match put_over(shared, &hub, &id, &precondition, &body, proven).await {
+            Err(failure)
+                if precondition == Precondition::Any
+                    && matches!(failure.refusal(), Some(Refusal::PreconditionFailed(_))) => {}
+            result => return result,
+        }
+    }
+    put_over(shared, &hub, &id, &precondition, &body, proven).await
+}
+
+/// Writes over exactly the version that it reads: whether a live session has to end follows from what is replaced.
+async fn put_over(
+    shared: &Shared,
+    hub: &HubName,
+    id: &DeviceId,
+    precondition: &Precondition,
+    body: &Value,
+    proven: &Proven,
+) -> Result<Response<ApiBody>, Failure> {
+    let (hub, id) = (hub.clone(), id.clone());
+    let body: DeviceBody = members(body)?;
     match body.device_id {
         Some(in_body) if in_body == id.as_str() => {}
         Some(in_body) => {
@@ -111,6 +142,10 @@ pub(super) async fn put(shared: &Shared, id: &str, proven: &Proven) -> Result<Re
         return Err(Failure::invalid("statusReason", format!("it has {length} characters, at most 128 are allowed")));
     }
     let before = shared.provisioning.registry().device(&hub, &id)?;
+    let precondition = match (&before, precondition) {
+        (Some(before), Precondition::Any) => Precondition::Matches(format!("\"{}\"", before.etag.to_base64())),
+        _ => precondition.clone(),
+    };
     let mut entropy = shared.environment.entropy();
     let stored = before.as_ref().map(|device| &device.authentication);
     let (authentication, keys_given) = authentication::read(shared, body.authentication, stored, &mut entropy)?;

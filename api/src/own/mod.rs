@@ -1,5 +1,6 @@
 //! What Azure has no call for, or has in its control plane, under `/unicity/`: listings with pages, telemetry, refusals,
-//! certificate authorities, revocation, the audit log, the server itself. Members are in camel case as in the DPS API; telemetry has the record of
+//! standings of identities that may have a clone, certificate authorities, revocation, the audit log, the server itself. Members are in
+//! camel case as in the DPS API; telemetry has the record of
 //! `tail --json`.
 
 mod audit;
@@ -10,6 +11,7 @@ mod listing;
 pub(crate) mod revocation;
 mod revoke;
 mod server;
+mod standing;
 mod story;
 mod telemetry;
 
@@ -20,6 +22,8 @@ use crate::body::ApiBody;
 use crate::failure::Failure;
 use crate::route::OwnCall;
 
+pub(crate) use standing::show as show_standing;
+
 /// Answers a call whose token and rights are proven.
 pub(crate) async fn handle(shared: &Shared, call: OwnCall, proven: Proven) -> Result<Response<ApiBody>, Failure> {
     match call {
@@ -28,13 +32,13 @@ pub(crate) async fn handle(shared: &Shared, call: OwnCall, proven: Proven) -> Re
         OwnCall::Telemetry => telemetry::open(shared, &proven),
         OwnCall::Refusals => server::refusals(shared, &proven),
         OwnCall::Refusal(id) => server::refusal(shared, &id),
+        OwnCall::Failures => failures::latest(shared, &proven),
         OwnCall::AuditFile(path) => audit::file(shared, path).await,
         OwnCall::AuditCheckpoint => audit::checkpoint(shared, &proven).await,
         OwnCall::AuditLeaves => audit::leaves(shared, &proven).await,
         OwnCall::AuditProof(index) => audit::proof(shared, &index).await,
         OwnCall::AuditKey => audit::key(shared),
         OwnCall::Story(id) => story::tell(shared, &id).await,
-        OwnCall::Failures => failures::latest(shared, &proven),
         OwnCall::Info => Ok(server::info(shared)),
         OwnCall::Backup => server::backup(shared, &proven).await,
         OwnCall::Authorities => authority::list(shared).await,
@@ -51,6 +55,10 @@ pub(crate) async fn handle(shared: &Shared, call: OwnCall, proven: Proven) -> Re
         OwnCall::Revoke => revoke::revoke(shared, &proven).await,
         OwnCall::LiftRevocation => revoke::lift(shared, &proven).await,
         OwnCall::DenyRules => denied::list(shared),
+        OwnCall::Standings => standing::list(shared).await,
+        OwnCall::GetStanding => standing::get(shared, &proven),
+        OwnCall::Quarantine => standing::quarantine(shared, &proven).await,
+        OwnCall::Release => standing::release(shared, &proven).await,
         OwnCall::SetDenyRule { denied } => denied::set(shared, denied, &proven).await,
     }
 }

@@ -15,13 +15,14 @@ use tokio_util::sync::CancellationToken;
 use unicity_api::{
     Api, ApiParts, ApiSettings, Audience, CrlFiles, HubPolicy, Right, Rights, ServicePolicies, ServicePolicy,
 };
-use unicity_hub::Sessions;
+use unicity_hub::{Sessions, Suspicion};
 use unicity_identity::{
-    Environment, HubDirectory, LinkedHub, MasterKey, SasToken, SharedAccessKey, Timestamp, Vault, derive_device_key,
+    ClonePolicy, Environment, HubDirectory, LinkedHub, MasterKey, SasToken, SharedAccessKey, Timestamp, Vault,
+    derive_device_key,
 };
 use unicity_listener::{ConnectionInfo, HandshakeFailures, Service, UnauthenticatedPermit};
 use unicity_provisioning::tpm::ChallengeSecret;
-use unicity_provisioning::{FailureLimit, Provisioning, RefusalRing, Settings, UnicityMode};
+use unicity_provisioning::{CloneSettings, FailureLimit, Provisioning, RefusalRing, Settings, UnicityMode};
 use zeroize::Zeroizing;
 
 use crate::audit::FakeAudit;
@@ -33,11 +34,12 @@ pub(crate) const SCOPE: &str = "0ne00c0ffee";
 pub(crate) struct Server {
     pub(crate) api: Api,
     pub(crate) sessions: Arc<Sessions>,
+    pub(crate) suspicion: Arc<Suspicion>,
     pub(crate) registry: Arc<FakeRegistry>,
     pub(crate) log: Arc<FakeLog>,
-    pub(crate) audit: Arc<FakeAudit>,
     pub(crate) failures: Arc<HandshakeFailures>,
     pub(crate) crl_files: Arc<CrlFiles>,
+    pub(crate) audit: Arc<FakeAudit>,
     pub(crate) stop: CancellationToken,
     clock: Arc<AtomicU64>,
 }
@@ -88,16 +90,28 @@ impl Server {
     }
 
     pub(crate) fn with(settings: ApiSettings, hubs: &[&str]) -> Self {
-        Self::build(settings, hubs, FailureLimit::default())
+        Self::build(settings, hubs, FailureLimit::default(), CloneSettings::default())
+    }
+
+    /// One with this clone policy, which hands out continuity tokens.
+    pub(crate) fn with_continuity(policy: ClonePolicy) -> Self {
+        let settings = ApiSettings { host_names: vec!["dps.local".into()], ..ApiSettings::default() };
+        let clones = CloneSettings { policy, continuity: true };
+        Self::build(settings, &["alpha"], FailureLimit::default(), clones)
     }
 
     /// One that lets so many proofs fail, and forgives none while a test runs.
     pub(crate) fn with_failures_max(burst: u32) -> Self {
         let settings = ApiSettings { host_names: vec!["dps.local".into()], ..ApiSettings::default() };
-        Self::build(settings, &["alpha"], FailureLimit { burst, per_second: 0.001, ..FailureLimit::default() })
+        Self::build(
+            settings,
+            &["alpha"],
+            FailureLimit { burst, per_second: 0.001, ..FailureLimit::default() },
+            CloneSettings::default(),
+        )
     }
 
-    fn build(settings: ApiSettings, hubs: &[&str], limit: FailureLimit) -> Self {
+    fn build(settings: ApiSettings, hubs: &[&str], limit: FailureLimit, clones: CloneSettings) -> Self {
         let clock = Arc::new(AtomicU64::new(NOW.0));
         let seeds = AtomicU64::new(0);
         let read_clock = clock.clone();
@@ -116,6 +130,7 @@ impl Server {
             allow_shared: Default::default(),
             token_skew_seconds: 300,
             payload_bytes_max: 4096,
+            clones,
         });
         let registry = Arc::new(FakeRegistry::new(domain.clone()));
         let vault = Arc::new(Vault::new(MasterKey::from_bytes(&[1; 32]), &Zeroizing::new([2; 32])));
@@ -139,6 +154,7 @@ impl Server {
             }
         }
         let sessions = Arc::new(Sessions::default());
+        let suspicion = Arc::new(Suspicion::default());
         let audit = Arc::new(FakeAudit::default());
         let log = Arc::new(FakeLog::new("alpha".parse().unwrap(), 4));
         let failures = Arc::new(HandshakeFailures::new("mqtt"));
@@ -146,6 +162,7 @@ impl Server {
         let api = Api::new(ApiParts {
             provisioning,
             sessions: sessions.clone(),
+            suspicion: suspicion.clone(),
             telemetry: log.clone(),
             environment,
             policies: ServicePolicies::new(policies).unwrap(),
@@ -162,7 +179,18 @@ impl Server {
             crl_files: crl_files.clone(),
             version: "0.0.0-test",
         });
-        Self { api, sessions, registry, log, audit, failures, crl_files, stop: CancellationToken::new(), clock }
+        Self {
+            api,
+            sessions,
+            suspicion,
+            registry,
+            log,
+            audit,
+            failures,
+            crl_files,
+            stop: CancellationToken::new(),
+            clock,
+        }
     }
 
     pub(crate) fn advance_ms(&self, ms: u64) {

@@ -9,7 +9,7 @@ use unicity_provisioning::{Claim, PresentedChain};
 
 use super::connection::{Connection, Counted, JobDone};
 use super::mailbox::Mailbox;
-use super::open::open;
+use super::open::{From, open};
 use crate::codec::{ConnectCode, Password};
 use crate::metrics::RoleKind;
 use crate::session::{Event, HubConnect, Moment, ProvisioningConnect, RefusedConnect};
@@ -66,9 +66,9 @@ impl Connection {
         match result {
             Ok(()) => {
                 let (shared, mailbox) = (Arc::clone(&self.shared), Arc::clone(&self.mailbox));
-                let chain = self.chain.clone();
+                let from = From { chain: self.chain.clone(), peer: self.peer.ip(), facts: self.facts.clone() };
                 self.job = Some(Box::pin(async move {
-                    match open(shared, connect, chain, mailbox).await {
+                    match open(shared, connect, from, mailbox).await {
                         Ok(opened) => JobDone::Opened(Box::new(opened)),
                         Err(refusal) => JobDone::Event(Event::ConnectRefused(Box::new(refusal))),
                     }

@@ -15,6 +15,7 @@ use unicity_provisioning::PresentedChain;
 use unicity_provisioning::service::Registered;
 
 use super::Shared;
+use super::clones::{self, Facts};
 use super::io::{Step, Wire};
 use super::mailbox::Mailbox;
 use super::open::save;
@@ -64,6 +65,8 @@ impl Drop for Counted {
 pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) peer: SocketAddr,
+    /// What TLS showed of the client.
+    pub(super) facts: Facts,
     pub(super) unauthenticated: UnauthenticatedPermit,
     /// The certificates of the handshake, full or resumed.
     pub(super) chain: Option<Arc<PresentedChain>>,
@@ -99,15 +102,17 @@ impl Connection {
     pub(super) fn new(shared: Arc<Shared>, stream: Box<dyn ByteStream>, info: &ConnectionInfo) -> Self {
         let settings = Arc::clone(&shared.settings);
         let service = Arc::clone(shared.parts.provisioning.settings());
-        let session = Session::new(shared.moment(), Arc::clone(&settings), service);
+        let now = shared.moment();
+        let session = Session::new(now, Arc::clone(&settings), service);
         Self {
             peer: info.peer,
+            facts: Facts::of(info),
             unauthenticated: info.unauthenticated.clone(),
             chain: PresentedChain::parse(&info.client_chain).map(Arc::new),
             wire: Wire::new(stream, settings.read_buffer_bytes),
             decoder: Decoder::new(settings.codec),
             session,
-            mailbox: Arc::default(),
+            mailbox: Arc::new(Mailbox::new(now.at)),
             job: None,
             stalled: None,
             claim: None,
@@ -137,6 +142,7 @@ impl Connection {
             }
             let read = self.takes_input();
             self.session.set_reading(now, read);
+            self.mailbox.liveness().set_reading(read);
             self.wire.rest();
             // A deadline that moved away is left alone: when the timer fires, the session finds that nothing is due.
             if let Some(wanted) = self.next_deadline(now)
@@ -211,6 +217,7 @@ impl Connection {
         while self.closing.is_none() && self.takes_input() {
             match self.decoder.decode(&mut self.wire.input) {
                 Ok(Some(packet)) => {
+                    self.mailbox.heard(now.at);
                     self.session.handle_packet(now, packet);
                     self.apply(now);
                 }
@@ -347,6 +354,7 @@ impl Connection {
     async fn finish(mut self, cause: CloseCause) {
         self.job = None;
         self.stalled = None;
+        self.counted = None;
         self.shared.metrics.closed(&cause);
         if cause.is_expected() {
             debug!(cause = cause.label(), "connection closed: {cause}");
@@ -354,18 +362,27 @@ impl Connection {
             info!(cause = cause.label(), "connection closed: {cause}");
         }
         let place = self.place.take();
+        let stamp = place.as_ref().map(|place| Arc::clone(&place.stamp));
         let give_back = async {
             if let Some(place) = place {
                 place.give_back(cause.publishes_will()).await;
             }
         };
         let is_broken = matches!(cause, CloseCause::Io(_) | CloseCause::PeerClosed | CloseCause::WriteStalled);
-        let linger = matches!(cause, CloseCause::ConnectRefused { .. } | CloseCause::Malformed(_));
+        // Of one that was taken over it counts whether somebody is still there.
+        let linger = matches!(
+            cause,
+            CloseCause::ConnectRefused { .. } | CloseCause::Malformed(_) | CloseCause::TakenOver { .. }
+        );
         let last_words = async {
-            if !is_broken {
-                let _ = tokio::time::timeout(FINISH_PATIENCE, self.wire.finish(linger)).await;
+            match is_broken {
+                true => false,
+                false => tokio::time::timeout(FINISH_PATIENCE, self.wire.finish(linger)).await.unwrap_or(false),
             }
         };
-        tokio::join!(give_back, last_words);
+        let ((), answered) = tokio::join!(give_back, last_words);
+        if let Some(stamp) = stamp {
+            clones::ended(&self.shared, &stamp, &cause, answered);
+        }
     }
 }

@@ -103,24 +103,28 @@ impl Wire {
     }
 
     /// Writes all there is and says that no more will come. With `linger` it then reads what the peer has under way, for a
-    /// bounded time and size: a socket that is closed over unread bytes is reset, and the peer could lose the last words.
-    pub(super) async fn finish(&mut self, linger: bool) {
+    /// bounded time and size: a socket that is closed over unread bytes is reset, and the peer could lose the last words. `true`:
+    /// the peer closed its end in answer, so somebody is there.
+    pub(super) async fn finish(&mut self, linger: bool) -> bool {
         use tokio::io::AsyncWriteExt;
         while self.is_writing() {
             if let Step::Broken(_) = self.step(false).await {
-                return;
+                return false;
             }
         }
         if self.stream.shutdown().await.is_err() || !linger {
-            return;
+            return false;
         }
         let mut sink = BytesMut::with_capacity(4096);
         for _ in 0..64 {
             sink.clear();
             match self.stream.read_buf(&mut sink).await {
-                Ok(0) | Err(_) => return,
+                Ok(0) => return true,
+                // Many clients close the socket without TLS's own goodbye.
+                Err(error) => return error.kind() == ErrorKind::UnexpectedEof,
                 Ok(_) => {}
             }
         }
+        false
     }
 }

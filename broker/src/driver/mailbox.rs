@@ -1,10 +1,10 @@
 //! What other threads have for a session: the log's answers, and the wish that it end. Taking a letter never blocks.
 
-use std::sync::{Arc, OnceLock};
-
 use parking_lot::Mutex;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
-use unicity_hub::{AppendDone, AppendError, Appended, CloseReason, SessionControl, SessionFacts};
+use unicity_hub::{AppendDone, AppendError, Appended, CloseReason, Liveness, SessionControl, SessionFacts};
 
 use crate::session::Ticket;
 
@@ -12,11 +12,13 @@ use crate::session::Ticket;
 pub(super) type AppendResult = Result<Appended, AppendError>;
 
 /// The mailbox of one session. Bounded by what its owner has asked for: each message in flight answers once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Mailbox {
     letters: Mutex<Letters>,
     arrived: Notify,
     facts: OnceLock<Arc<SessionFacts>>,
+    liveness: Liveness,
+    since: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -26,6 +28,22 @@ struct Letters {
 }
 
 impl Mailbox {
+    /// Of a connection that begins now.
+    pub(super) fn new(now: Instant) -> Self {
+        let liveness = Liveness::new(Duration::ZERO);
+        Self { letters: Mutex::default(), arrived: Notify::new(), facts: OnceLock::new(), liveness, since: now }
+    }
+
+    /// When the client was heard, for those who ask whether it is alive.
+    pub(super) fn liveness(&self) -> &Liveness {
+        &self.liveness
+    }
+
+    /// A packet came.
+    pub(super) fn heard(&self, now: Instant) {
+        self.liveness.heard(now.saturating_duration_since(self.since));
+    }
+
     /// The callback of one append.
     pub(super) fn callback(self: &Arc<Self>, ticket: Ticket) -> AppendDone {
         let mailbox = Arc::clone(self);
@@ -65,5 +83,10 @@ impl SessionControl for Mailbox {
 
     fn facts(&self) -> Option<Arc<SessionFacts>> {
         self.facts.get().cloned()
+    }
+
+    fn is_alive(&self) -> bool {
+        let now = tokio::time::Instant::now().into_std();
+        self.liveness.is_alive(now.saturating_duration_since(self.since))
     }
 }

@@ -6,19 +6,21 @@
 //! last: a refused CONNECT has none (MQTT-3.1.2-8).
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tracing::{debug, info};
 use unicity_hub::{
-    AppendDone, AppendError, AuthMethod, CloseReason, Entry, HubCertificate, HubClaim, HubGrant, Inserted, Message,
-    Rejudge, SessionControl, SessionEpoch, SessionFacts, SessionStamp, authenticate, partition_of,
+    AppendDone, AppendError, AuthMethod, CloseReason, Entry, HubCertificate, HubClaim, HubGrant, Message, Rejudge,
+    SessionControl, SessionEpoch, SessionFacts, SessionStamp, authenticate, partition_of,
 };
 use unicity_identity::{Facets, Refusal};
 use unicity_provisioning::{Actor, Command, PresentedChain, Request};
 
 use super::Shared;
+use super::clones::{self, Facts};
 use super::mailbox::Mailbox;
 use super::place::{Place, nobody_waits, submit};
 use crate::codec::Password;
@@ -83,10 +85,21 @@ fn check(shared: &Shared, connect: &HubConnect, chain: Option<&PresentedChain>) 
     };
     let devices = shared.parts.devices.as_ref();
     let grant = authenticate(devices, provisioning.vault(), &settings.hubs, settings.token_skew_seconds, claim, now)?;
+    clones::check(shared, &grant)?;
     let keys = grant.keys.clone();
     let facets = Facets { proven: Some(grant.key_fingerprint), keys, ..path.take() };
     let facets = provisioning.check_hub_client(&grant.client, grant.registration.as_ref(), facets, chain)?;
     Ok((grant, facets))
+}
+
+/// Where a CONNECT comes from.
+pub(super) struct From {
+    /// The certificates of the handshake.
+    pub(super) chain: Option<Arc<PresentedChain>>,
+    /// The peer's address.
+    pub(super) peer: IpAddr,
+    /// What TLS showed of the client.
+    pub(super) facts: Facts,
 }
 
 fn as_message(shared: &Shared, stamp: &Arc<SessionStamp>, will: WillMessage) -> Box<Message> {
@@ -128,9 +141,11 @@ fn ends_sessions(refusal: &Refusal) -> bool {
 pub(super) async fn open(
     shared: Arc<Shared>,
     mut connect: HubConnect,
-    chain: Option<Arc<PresentedChain>>,
+    from: From,
     mailbox: Arc<Mailbox>,
 ) -> Result<(HubOpened, Place), Refusal> {
+    let From { chain, peer, facts } = from;
+    mailbox.liveness().set_keep_alive(connect.keep_alive_seconds);
     let (grant, facets) = check(&shared, &connect, chain.as_deref())?;
     mailbox.describe(SessionFacts { facets, rejudge: rejudge(&shared, &grant, chain.as_ref()) });
     let client = grant.client.clone();
@@ -146,14 +161,11 @@ pub(super) async fn open(
         epoch,
     });
     let control: Arc<dyn SessionControl> = Arc::<Mailbox>::clone(&mailbox);
-    let displaced = match shared.parts.sessions.insert(&client, epoch, control) {
-        Inserted::Superseded { by } => {
-            return Err(unavailable(format!("a newer session of this client has begun ({by})")));
-        }
-        Inserted::First => None,
-        Inserted::TookOver(old) => Some(old),
-    };
+    let displaced = clones::take_place(&shared, &grant, epoch, &control)?;
     let place = Place::new(Arc::clone(&shared), Arc::clone(&stamp), partition);
+    let took_over = displaced.as_ref().map(|old| (old.epoch, old.control.is_alive()));
+    clones::opened(&shared, &stamp, peer, &facts, &connect, took_over);
+    let noted = took_over.and_then(|(older, _)| clones::leaf(&shared, &stamp, older));
     let displaced = match displaced {
         None => None,
         Some(old) => {
@@ -192,7 +204,10 @@ pub(super) async fn open(
         shared.parts.log.space(&client.hub, partition).await;
     }
     drop(displaced);
-    match opened.await {
+    let (opened, noted) = tokio::join!(opened, clones::synced(noted));
+    // A takeover is told only when its leaf is in the log (design rule 8).
+    noted.map_err(unavailable)?;
+    match opened {
         Ok(Ok(_)) => {}
         Ok(Err(AppendError::Fenced)) => return Err(unavailable("a newer session of this client has begun")),
         Ok(Err(error)) => return Err(unavailable(error.to_string())),

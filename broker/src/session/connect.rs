@@ -25,7 +25,10 @@ pub(super) struct Refused {
 /// 4 is only for what no change at the server could heal, and what may heal by waiting is 3.
 pub(super) fn code_of(refusal: &Refusal) -> ConnectCode {
     match refusal {
-        Refusal::Unavailable { .. } | Refusal::Throttled { .. } => ConnectCode::ServerUnavailable,
+        Refusal::Unavailable { .. }
+        | Refusal::Throttled { .. }
+        | Refusal::Quarantined { .. }
+        | Refusal::OlderSessionLives { .. } => ConnectCode::ServerUnavailable,
         Refusal::TokenMalformed(_) | Refusal::Invalid { .. } => ConnectCode::BadUserNameOrPassword,
         _ => ConnectCode::NotAuthorized,
     }
@@ -75,6 +78,7 @@ pub(super) fn examine(connect: Connect, hubs: &HubDirectory) -> Result<(Connecte
                 module_id,
                 token: connect.password,
                 clean_session: connect.clean_session,
+                keep_alive_seconds: connect.keep_alive,
                 will,
                 api_version,
                 client_type,

@@ -115,6 +115,8 @@ pub struct HubConnect {
     pub token: Option<Password>,
     /// The client wants to begin anew.
     pub clean_session: bool,
+    /// How often it promises to be heard, in seconds; 0: it promises nothing.
+    pub keep_alive_seconds: u16,
     /// What to store if it goes without DISCONNECT.
     pub will: Option<WillMessage>,
     /// The client's API version, for diagnosis.

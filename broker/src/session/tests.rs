@@ -25,6 +25,7 @@ fn session(now: Moment) -> Session {
         allow_shared: Default::default(),
         token_skew_seconds: 300,
         payload_bytes_max: 8192,
+        clones: Default::default(),
     };
     Session::new(now, Arc::new(BrokerSettings::default()), Arc::new(service))
 }

@@ -4,6 +4,7 @@
     reason = "a test helper may panic as a test may; clippy's own exception covers test functions only"
 )]
 
+mod clones;
 mod connect;
 mod limits;
 mod model;

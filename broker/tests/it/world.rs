@@ -19,24 +19,25 @@ use unicity_broker::codec::{
 };
 use unicity_broker::{Broker, BrokerParts, BrokerSettings};
 use unicity_hub::{
-    AppendDone, AppendError, Appended, DeviceDirectory, Entry, EpochSource, Fence, Message, Sessions, TelemetryLog,
-    TelemetryReader,
+    AppendDone, AppendError, Appended, DeviceDirectory, Entry, EpochSource, Fence, Message, Sessions, Suspicion,
+    TelemetryLog, TelemetryReader,
 };
 use unicity_identity::device::DeviceAuthentication;
 use unicity_identity::enrollment::EnrollmentTerms;
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
-    Attestation, ClientIdentity, Continuity, DenyRule, DeviceId, DeviceIdentity, DeviceStatus, ETag, EnrollmentGroup,
-    EnrollmentGroupId, Entropy, Environment, GenerationId, HubDirectory, HubName, IndividualEnrollment, KeyFingerprint,
-    LinkedHub, MasterKey, ProvisioningStatus, Registration, RegistrationId, Revocation, SasToken, SharedAccessKey,
-    Standing, Subscription, Timestamp, Vault,
+    Attestation, ClientIdentity, ClonePolicy, Continuity, DenyRule, DeviceId, DeviceIdentity, DeviceStatus, ETag,
+    EnrollmentGroup, EnrollmentGroupId, Entropy, Environment, GenerationId, HubDirectory, HubName,
+    IndividualEnrollment, KeyFingerprint, LinkedHub, MasterKey, ProvisioningStatus, Registration, RegistrationId,
+    Revocation, SasToken, SharedAccessKey, Standing, Subscription, Timestamp, Vault,
 };
 use unicity_listener::{ConnectionInfo, Service, UnauthenticatedPermit};
+use unicity_provisioning::leaf::LeafEvent;
 use unicity_provisioning::memory::Memory;
 use unicity_provisioning::registry::{Fault, IndividualDraft, Page, Pending, TermsDraft};
 use unicity_provisioning::{
-    Actor, Change, Command, FailureLimit, Outcome, Precondition, Provisioning, RefusalRing, Registry, RegistryError,
-    RegistryView, Request, Settings, UnicityMode, decide,
+    Actor, Change, CloneSettings, Command, FailureLimit, Outcome, Precondition, Provisioning, RefusalRing, Registry,
+    RegistryError, RegistryView, Request, Settings, UnicityMode, decide,
 };
 use zeroize::Zeroizing;
 
@@ -49,6 +50,7 @@ pub(crate) struct FakeRegistry {
     maps: Mutex<Memory>,
     settings: Arc<Settings>,
     pub(crate) writes: AtomicU64,
+    pub(crate) leaves: Mutex<Vec<LeafEvent>>,
     held: watch::Sender<bool>,
     pub(crate) failing: Mutex<Option<RegistryError>>,
 }
@@ -125,6 +127,7 @@ impl Registry for FakeRegistry {
             None => decide(self, &self.settings, request).map(|decision| {
                 decision.changes.into_iter().for_each(|change| self.apply(change));
                 self.writes.fetch_add(1, Ordering::Relaxed);
+                self.leaves.lock().extend(decision.leaf.map(|leaf| leaf.event));
                 decision.outcome
             }),
         };
@@ -293,6 +296,7 @@ pub(crate) struct World {
     pub(crate) registry: Arc<FakeRegistry>,
     pub(crate) log: Arc<FakeLog>,
     pub(crate) sessions: Arc<Sessions>,
+    pub(crate) suspicion: Arc<Suspicion>,
     pub(crate) refusals: Arc<RefusalRing>,
     pub(crate) clock: Arc<AtomicU64>,
     pub(crate) stop: CancellationToken,
@@ -329,6 +333,14 @@ impl World {
     }
 
     pub(crate) fn with_failure_limit(limit: FailureLimit, change: impl FnOnce(&mut BrokerSettings)) -> Self {
+        Self::build(limit, CloneSettings::default(), change)
+    }
+
+    pub(crate) fn with_clones(policy: ClonePolicy, continuity: bool) -> Self {
+        Self::build(FailureLimit::default(), CloneSettings { policy, continuity }, |_| {})
+    }
+
+    fn build(limit: FailureLimit, clones: CloneSettings, change: impl FnOnce(&mut BrokerSettings)) -> Self {
         let hub = LinkedHub {
             name: "default".parse().unwrap(),
             host: HUB.parse().unwrap(),
@@ -343,11 +355,13 @@ impl World {
             allow_shared: Default::default(),
             token_skew_seconds: 300,
             payload_bytes_max: 8192,
+            clones,
         });
         let registry = Arc::new(FakeRegistry {
             maps: Mutex::default(),
             settings: settings.clone(),
             writes: AtomicU64::new(0),
+            leaves: Mutex::default(),
             held: watch::channel(false).0,
             failing: Mutex::new(None),
         });
@@ -360,6 +374,7 @@ impl World {
         let vault = Arc::new(Vault::new(MasterKey::from_bytes(&[1; 32]), &Zeroizing::new([2; 32])));
         let refusals = Arc::new(RefusalRing::new(100));
         let sessions = Arc::new(Sessions::default());
+        let suspicion = Arc::new(Suspicion::default());
         let clock = Arc::new(AtomicU64::new(NOW.0));
         let seed = AtomicU64::new(0);
         let now = clock.clone();
@@ -378,12 +393,13 @@ impl World {
                 .with_failure_limit(limit),
             log: log.clone(),
             sessions: sessions.clone(),
+            suspicion: suspicion.clone(),
             devices: registry.clone(),
             epochs: Arc::new(EpochSource::new(1)),
             environment,
             settings: broker_settings,
         });
-        Self { broker, registry, log, sessions, refusals, clock, stop: CancellationToken::new(), vault }
+        Self { broker, registry, log, sessions, suspicion, refusals, clock, stop: CancellationToken::new(), vault }
     }
 
     /// Makes a hub device, with [`key`] of its name.

@@ -11,6 +11,8 @@ mod revoke;
 mod revoke_tests;
 mod standing;
 #[cfg(test)]
+mod standing_tests;
+#[cfg(test)]
 mod tests;
 
 pub use keys::other_holder;

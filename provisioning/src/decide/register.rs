@@ -7,14 +7,16 @@ use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms, Provisioni
 use unicity_identity::error::KeyOwner;
 use unicity_identity::registration::{AttestationKind, Substatus};
 use unicity_identity::{
-    Attestation, ClientIdentity, DeviceId, DeviceIdentity, EnrollmentRef, Entropy, Facets, IndividualEnrollment,
-    KeyFingerprint, LinkedHub, Refusal, Registration, Timestamp,
+    Attestation, ClientIdentity, CloneEvidence, ClonePolicy, Continuity, DeviceId, DeviceIdentity, EnrollmentRef,
+    Entropy, Facets, IndividualEnrollment, KeyFingerprint, LinkedHub, Refusal, Registration, StandingState, Timestamp,
 };
 
-use super::{Parts, keys};
+use super::{Parts, keys, standing};
 use crate::allocation;
+use crate::clones;
+use crate::continuity::{self, Judgement};
 use crate::leaf::{Candidate, LeafEvent};
-use crate::registry::{Change, Outcome, RegisterCommand, RegistryError, RegistryView};
+use crate::registry::{Change, Outcome, RegisterCommand, RegistryError, RegistryView, StandingVerdict};
 use crate::revoked;
 use crate::service::{Settings, UnicityMode};
 
@@ -32,8 +34,88 @@ pub(super) fn register(
         return Err(Refusal::EnrollmentDisabled { enrollment: command.attested.enrollment.clone() }.into());
     }
     check_revoked(view, &command, individual.as_ref())?;
+    // Once more, on what is decided: the edge has looked at what was synced.
+    let standing = view.standing(&clones::owner_of(id))?;
+    if let Some(refusal) = standing.as_ref().and_then(clones::refusal) {
+        return Err(refusal.into());
+    }
+    let (continuity, stale) = match continuity_of(view, settings, &command, &terms, now)? {
+        Counted { stale: Some(evidence), .. }
+            if clones::policy_of_terms(settings, &terms) == ClonePolicy::Quarantine =>
+        {
+            let score = evidence.score;
+            let verdict = StandingVerdict::Suspect { score, evidence: vec![evidence.clone()], quarantine: true };
+            let parts = standing::set(view, clones::owner_of(id), verdict, now)?;
+            if matches!(&parts.2, Outcome::Standing(standing) if standing.state == StandingState::Quarantined) {
+                // The registration is refused; that it was asked for is why.
+                return Ok(parts);
+            }
+            (None, Some(evidence))
+        }
+        Counted { stale: Some(evidence), .. } => (None, Some(evidence)),
+        Counted { counter, stale: None } => (counter, None),
+    };
+    let (mut changes, event, mut outcome) =
+        assigned(view, settings, &command, individual.as_ref(), &terms, wanted_device_id, now, entropy)?;
+    if let Outcome::Registered { continuity: slot, stale: evidence, .. } = &mut outcome {
+        if let Some(counter) = continuity {
+            *slot = Some(counter.issued);
+            if view.continuity(id)? != Some(counter) {
+                changes.push(Change::PutContinuity(id.clone(), counter));
+            }
+        }
+        *evidence = stale;
+    }
+    Ok((changes, event, outcome))
+}
+
+/// What became of the continuity counter.
+struct Counted {
+    /// To be stored and handed out; `None`: off, or nothing for a device that holds an old one.
+    counter: Option<Continuity>,
+    stale: Option<CloneEvidence>,
+}
+
+fn continuity_of(
+    view: &dyn RegistryView,
+    settings: &Settings,
+    command: &RegisterCommand,
+    terms: &EnrollmentTerms,
+    now: Timestamp,
+) -> Result<Counted, RegistryError> {
+    let id = &command.attested.registration_id;
+    if !settings.clones.continuity || !continuity::fits(terms.payload.as_ref()) {
+        return Ok(Counted { counter: None, stale: None });
+    }
+    let stored = view.continuity(id)?;
+    let (judgement, next) = continuity::judge(stored, command.continuity);
+    let stale = match (judgement, command.continuity, stored) {
+        (Judgement::Stale, continuity::Claim::Presented(counter), Some(stored)) => Some(CloneEvidence {
+            at: now,
+            signal: clones::STALE_CONTINUITY.to_owned(),
+            score: clones::THRESHOLD_STEP,
+            detail: format!("a registration presented counter {counter}, after {} had come back", stored.confirmed),
+        }),
+        _ => None,
+    };
+    Ok(Counted { counter: next.or(stored).filter(|_| stale.is_none()), stale })
+}
+
+/// The assignment: the same again, or a new one.
+#[expect(clippy::too_many_arguments, reason = "each is a different part of the state that the decision rests on")]
+fn assigned(
+    view: &dyn RegistryView,
+    settings: &Settings,
+    command: &RegisterCommand,
+    individual: Option<&IndividualEnrollment>,
+    terms: &EnrollmentTerms,
+    wanted_device_id: DeviceId,
+    now: Timestamp,
+    entropy: &mut Entropy,
+) -> Result<Parts, RegistryError> {
+    let id = &command.attested.registration_id;
     let earlier = view.registration(id)?;
-    let device = keys::device_of(view, settings, id, individual.as_ref())?;
+    let device = keys::device_of(view, settings, id, individual)?;
     match (&earlier, &device) {
         (Some(registration), Some(device))
             if settings.hubs.by_name(&registration.hub).is_some()
@@ -46,7 +128,7 @@ pub(super) fn register(
                 _ => device.authentication.keys().contains(&command.attested.key_fingerprint),
             };
             match &terms.attestation {
-                _ if known => again(&command, &terms, registration, device, now, entropy),
+                _ if known => again(command, terms, registration, device, now, entropy),
                 // The spelling that a group member's keys derive from is pinned by its first registration (design rule 16): keys
                 // of the same spelling hold the one that proved it then.
                 Attestation::SymmetricKey { .. }
@@ -59,33 +141,11 @@ pub(super) fn register(
                 // enrollment says counts.
                 _ => {
                     let device = Some(device.clone());
-                    assign(
-                        view,
-                        settings,
-                        &command,
-                        individual.as_ref(),
-                        &terms,
-                        wanted_device_id,
-                        earlier,
-                        device,
-                        now,
-                        entropy,
-                    )
+                    assign(view, settings, command, individual, terms, wanted_device_id, earlier, device, now, entropy)
                 }
             }
         }
-        _ => assign(
-            view,
-            settings,
-            &command,
-            individual.as_ref(),
-            &terms,
-            wanted_device_id,
-            earlier,
-            device,
-            now,
-            entropy,
-        ),
+        _ => assign(view, settings, command, individual, terms, wanted_device_id, earlier, device, now, entropy),
     }
 }
 
@@ -164,7 +224,8 @@ fn again(
         device_keys: device.authentication.keys().into_iter().collect(),
         credentials_refreshed: false,
     };
-    let outcome = Outcome::Registered { registration: Box::new(renewed.clone()), displaced: None };
+    let registration = Box::new(renewed.clone());
+    let outcome = Outcome::Registered { registration, displaced: None, continuity: None, stale: None };
     Ok((vec![Change::PutRegistration(Box::new(renewed))], event, outcome))
 }
 
@@ -273,7 +334,8 @@ fn assign(
     }
     changes.push(Change::PutDevice(Box::new(device)));
     changes.push(Change::PutRegistration(Box::new(registration.clone())));
-    Ok((changes, event, Outcome::Registered { registration: Box::new(registration), displaced }))
+    let registration = Box::new(registration);
+    Ok((changes, event, Outcome::Registered { registration, displaced, continuity: None, stale: None }))
 }
 
 /// An identity that compat mode takes from another owner: the keys that it had are that owner's no longer, but for those of its

@@ -68,6 +68,7 @@ impl World {
             hubs: HubDirectory::new(vec![hub]).unwrap(),
             mode: UnicityMode::Strict,
             allow_shared: Default::default(),
+            clones: Default::default(),
             token_skew_seconds: 300,
             payload_bytes_max: 8192,
         };
@@ -157,6 +158,7 @@ impl World {
             authentication: DeviceAuthentication::Sas { primary: slot(key), secondary: slot(key) },
             storage_root_key: None,
             device_payload: None,
+            continuity: Default::default(),
         })))
     }
 

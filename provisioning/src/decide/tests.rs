@@ -71,6 +71,7 @@ fn settings(hubs: &[&str], mode: UnicityMode) -> Settings {
         allow_shared: Default::default(),
         token_skew_seconds: 300,
         payload_bytes_max: 8192,
+        clones: Default::default(),
     }
 }
 
@@ -203,6 +204,7 @@ impl World {
             authentication: DeviceAuthentication::Sas { primary, secondary },
             storage_root_key: None,
             device_payload: None,
+            continuity: Default::default(),
         }));
         match self.run(settings, command)?.outcome {
             Outcome::Registered { registration, .. } => Ok(*registration),
@@ -434,6 +436,7 @@ fn registers(world: &mut World, settings: &Settings, name: &str) -> Decision {
         authentication: DeviceAuthentication::Sas { primary, secondary },
         storage_root_key: None,
         device_payload: None,
+        continuity: Default::default(),
     };
     world.run(settings, Command::Register(Box::new(command))).unwrap()
 }

@@ -41,6 +41,7 @@ pub fn settings() -> Arc<Settings> {
         allow_shared: Default::default(),
         token_skew_seconds: 300,
         payload_bytes_max: 8192,
+        clones: Default::default(),
     })
 }
 
@@ -134,7 +135,13 @@ pub fn register_with(group: &EnrollmentGroup, n: u64, slots: [KeySlot; 2]) -> Re
     };
     let [primary, secondary] = slots;
     let authentication = DeviceAuthentication::Sas { primary, secondary };
-    let command = RegisterCommand { attested, authentication, storage_root_key: None, device_payload: None };
+    let command = RegisterCommand {
+        attested,
+        authentication,
+        storage_root_key: None,
+        device_payload: None,
+        continuity: Default::default(),
+    };
     request(Command::Register(Box::new(command)), n)
 }
 

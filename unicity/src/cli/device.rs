@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use unicity_identity::DeviceId;
 use unicity_identity::sas::percent_encode;
 
-use super::{Global, output};
+use super::{Global, output, suspects};
 use crate::client::{Audience, Client};
 use crate::error::{Context as _, Outcome};
 
@@ -24,6 +24,10 @@ pub(crate) enum DeviceCommand {
     Enable(DeviceArgs),
     /// Delete a device; made again, it begins a new generation.
     Delete(DeviceArgs),
+    /// Hold a device back whose key another seems to have: its session ends, it can neither connect nor register.
+    Quarantine(suspects::QuarantineArgs),
+    /// Release it, or dismiss a suspicion; what was observed until now counts no more.
+    Release(suspects::WhoArgs),
 }
 
 #[derive(Debug, Args)]
@@ -58,11 +62,19 @@ impl DeviceArgs {
 }
 
 pub(crate) async fn run(global: &Global, command: DeviceCommand) -> Outcome {
+    match &command {
+        DeviceCommand::Quarantine(args) => return suspects::quarantine(global, args).await,
+        DeviceCommand::Release(who) => return suspects::release(global, who).await,
+        _ => {}
+    }
     let (DeviceCommand::Show(DeviceArgs { hub, .. })
     | DeviceCommand::Disable(DeviceArgs { hub, .. })
     | DeviceCommand::Enable(DeviceArgs { hub, .. })
     | DeviceCommand::Delete(DeviceArgs { hub, .. })
-    | DeviceCommand::List(hub)) = &command;
+    | DeviceCommand::List(hub)) = &command
+    else {
+        return Ok(());
+    };
     let client = Client::open(&global.target(), &Audience::Hub(hub.hub.clone()))?;
     match &command {
         DeviceCommand::List(hub) => list(global, &client, hub).await,
@@ -85,6 +97,7 @@ pub(crate) async fn run(global: &Global, command: DeviceCommand) -> Outcome {
             eprintln!("deleted device {id}");
             Ok(())
         }
+        DeviceCommand::Quarantine(_) | DeviceCommand::Release(_) => Ok(()),
     }
 }
 

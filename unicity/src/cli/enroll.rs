@@ -7,7 +7,7 @@ use unicity_identity::sas::percent_encode;
 use unicity_identity::{EnrollmentGroupId, RegistrationId};
 
 use super::attestation::{DeviceProof, GroupProof};
-use super::{Global, attestation, output};
+use super::{Global, attestation, output, suspects};
 use crate::client::{Audience, Client};
 use crate::error::{CommandError, Context as _, Outcome};
 
@@ -45,6 +45,9 @@ pub(crate) struct TermsArgs {
     /// The twin that a device begins with: {"tags":{},"properties":{"desired":{}}}.
     #[arg(long, value_name = "JSON")]
     initial_twin: Option<String>,
+    /// What happens when two devices seem to hold its key; the service's `[unicity] clone_policy` if not given. See --help.
+    #[arg(long, value_name = "POLICY", value_parser = ["newest", "oldest", "quarantine"], long_help = suspects::POLICIES)]
+    clone_policy: Option<String>,
     /// Replace it if it is there.
     #[arg(long)]
     replace: bool,
@@ -187,6 +190,9 @@ fn terms(attestation: Value, args: &TermsArgs) -> Outcome<Map<String, Value>> {
     }
     if args.disabled {
         body.insert("provisioningStatus".into(), json!("disabled"));
+    }
+    if let Some(policy) = &args.clone_policy {
+        body.insert("clonePolicy".into(), json!(policy));
     }
     if let Some(text) = &args.payload {
         body.insert("payload".into(), parse_json("--payload", text)?);

@@ -21,6 +21,7 @@ pub(crate) mod output;
 mod refusal;
 mod registration;
 mod revoke;
+mod suspects;
 pub(crate) mod tail;
 mod verify_message;
 mod why;
@@ -106,6 +107,8 @@ enum Command {
     /// Device identities of a hub.
     #[command(subcommand)]
     Device(device::DeviceCommand),
+    /// Identities whose key two devices seem to hold, with the evidence.
+    Suspects(suspects::SuspectsArgs),
     /// Read telemetry with its stamps.
     Tail(tail::TailArgs),
     /// Tell the whole story of an identity, or explain a refusal by its tracking id.
@@ -162,6 +165,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::DevCert(args) => dev_cert::run(&global, &args),
         Command::Registration(command) => runtime(false)?.block_on(registration::run(&global, command)),
         Command::Device(command) => runtime(false)?.block_on(device::run(&global, command)),
+        Command::Suspects(args) => runtime(false)?.block_on(suspects::run(&global, &args)),
         Command::Tail(args) => runtime(false)?.block_on(tail::run(&global, &args)),
         Command::Why(args) => runtime(false)?.block_on(why::run(&global, &args)),
         Command::Audit(command) => runtime(false)?.block_on(audit::run(&global, command)),

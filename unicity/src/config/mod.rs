@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
-use unicity_identity::{HubHost, HubName, KeyFingerprint};
-use unicity_provisioning::UnicityMode;
+use unicity_identity::{ClonePolicy, HubHost, HubName, KeyFingerprint};
 use unicity_provisioning::x509::StalePolicy;
+use unicity_provisioning::{CloneSettings, UnicityMode};
 
 use crate::error::{CommandError, Outcome};
 
@@ -31,6 +31,7 @@ pub(crate) struct Config {
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     pub(crate) hubs: Vec<HubConfig>,
     pub(crate) mode: UnicityMode,
+    pub(crate) clones: CloneSettings,
     pub(crate) allow_shared: BTreeSet<KeyFingerprint>,
     pub(crate) stale_crl: StalePolicy,
     pub(crate) crl_files: Vec<PathBuf>,
@@ -196,6 +197,14 @@ impl Checker<'_> {
                 raw::Mode::Strict => UnicityMode::Strict,
                 raw::Mode::Compat => UnicityMode::Compat,
             },
+            clones: CloneSettings {
+                policy: match raw.unicity.clone_policy {
+                    raw::ClonePolicy::Newest => ClonePolicy::Newest,
+                    raw::ClonePolicy::Oldest => ClonePolicy::Oldest,
+                    raw::ClonePolicy::Quarantine => ClonePolicy::Quarantine,
+                },
+                continuity: raw.unicity.continuity,
+            },
             allow_shared: raw
                 .unicity
                 .allow_shared
@@ -311,6 +320,7 @@ mod tests {
                 &["unicity.toml:4", "above already", "unicity.toml:2", "host is missing"],
             ),
             ("[unicity]\nmode = \"lax\"\n", &["unicity.toml:2", "strict"]),
+            ("[unicity]\nclone_policy = \"first\"\n", &["unicity.toml:2", "oldest", "quarantine"]),
             ("[unicity]\nallow_shared = [\"abc\"]\n", &["unicity.toml:2", "allow_shared", "64 hexadecimal digits"]),
             ("[x509]\ncrl_files = [\n\"here.crl\"]\n", &["unicity.toml:3", "here.crl", "absolute"]),
             ("[x509]\ncrl_files = [\"/a\",\n\"/a\"]\n", &["unicity.toml:3", "already"]),

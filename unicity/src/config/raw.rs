@@ -83,6 +83,18 @@ fn yes() -> bool {
 pub(crate) struct Unicity {
     pub(crate) mode: Mode,
     pub(crate) allow_shared: Vec<Spanned<String>>,
+    pub(crate) clone_policy: ClonePolicy,
+    pub(crate) continuity: bool,
+}
+
+/// What happens when two devices seem to hold one credential.
+#[derive(Debug, Deserialize, Default, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ClonePolicy {
+    #[default]
+    Newest,
+    Oldest,
+    Quarantine,
 }
 
 #[derive(Debug, Deserialize, Default, Clone, Copy)]

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use unicity_api::{Admin, Api, ApiParts, ApiSettings, BackupError, CrlFiles, MetricsSource};
 use unicity_broker::{Broker, BrokerParts, BrokerSettings};
-use unicity_hub::{CloseReason, EpochSource, Sessions, TelemetryLog};
+use unicity_hub::{CloseReason, EpochSource, Sessions, Suspicion, TelemetryLog};
 use unicity_identity::IdScope;
 use unicity_listener::{BindError, Drained, Listener, ListenerSettings, Tls, TlsFiles, Transport};
 use unicity_provisioning::tpm::ChallengeSecret;
@@ -92,6 +92,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         allow_shared: config.allow_shared.clone(),
         token_skew_seconds: *limits.token_skew_seconds.get_ref(),
         payload_bytes_max: size(*limits.payload_bytes_max.get_ref()),
+        clones: config.clones,
     });
     let service_policies = policies::all(&instance, &names)?;
     let (registry, boot) = durable::open_registry(&data, &config, settings.clone())?;
@@ -99,6 +100,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let sealer = Sealer::new(&data, registry.clone(), telemetry.clone(), &names.partitions);
     let environment = clock::environment();
     let sessions = Arc::new(Sessions::default());
+    let suspicion = Arc::new(Suspicion::default());
     let provisioning = Provisioning::new(
         registry.clone() as Arc<dyn Registry>,
         instance.vault.clone(),
@@ -107,8 +109,8 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     )
     .with_cut({
         let sessions = sessions.clone();
-        Arc::new(move |client| {
-            sessions.close(client, CloseReason::IdentityChanged("the device was registered anew, with other keys"));
+        Arc::new(move |client, reason| {
+            sessions.close(client, CloseReason::IdentityChanged(reason));
         })
     })
     .with_stale_policy(config.stale_crl)
@@ -118,6 +120,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         provisioning: provisioning.clone(),
         log: telemetry.clone() as Arc<dyn TelemetryLog>,
         sessions: sessions.clone(),
+        suspicion: suspicion.clone(),
         devices: registry.clone(),
         epochs: Arc::new(EpochSource::new(boot)),
         environment: environment.clone(),
@@ -128,6 +131,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let api = Api::new(ApiParts {
         provisioning,
         sessions,
+        suspicion: suspicion.clone(),
         telemetry: telemetry.clone() as Arc<dyn TelemetryLog>,
         environment,
         policies: service_policies,
@@ -147,6 +151,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let stopping = Arc::new(AtomicBool::new(false));
     let mut sources = metric_sources(&mqtt_listener, &https_listener, &broker, &api, &registry, &telemetry);
     sources.push(crl_files::metrics(crl_files.clone()));
+    sources.push(metrics::clones(suspicion, registry.clone()));
     let admin_service = {
         let stopping = stopping.clone();
         let health = durable::Health::new(&data, registry.clone(), telemetry.clone());
@@ -179,11 +184,11 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         tokio::spawn(https_listener.serve(api.clone(), stop.clone(), drain)),
     ];
     tokio::spawn(keep_retention(telemetry.clone(), stop.clone()));
-    tokio::spawn(sealer.clone().run(stop.clone()));
     if !config.crl_files.is_empty() {
         tokio::spawn(crl_watcher.run(stop.clone()));
     }
     tokio::spawn(api.clone().follow_revocations(stop.clone()));
+    tokio::spawn(sealer.clone().run(stop.clone()));
     let admin = tokio::spawn(admin_listener.serve(admin_service, admin_stop.clone(), Duration::from_millis(200)));
     tracing::info!(
         id_scope = %instance.id_scope, boot, mqtt = %run.mqtt, https = %run.https, admin = %run.admin, "serving"

@@ -50,7 +50,13 @@ impl World {
             token_expiry_seconds: None,
             facets: Default::default(),
         };
-        let command = RegisterCommand { attested, authentication, storage_root_key: None, device_payload: None };
+        let command = RegisterCommand {
+            attested,
+            authentication,
+            storage_root_key: None,
+            device_payload: None,
+            continuity: Default::default(),
+        };
         self.run(settings, Command::Register(Box::new(command)))
     }
 

@@ -10,3 +10,4 @@ mod commits;
 mod faults;
 mod model;
 mod opening;
+mod revocations;

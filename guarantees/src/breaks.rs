@@ -1,0 +1,100 @@
+//! Rules left out on purpose, one at a time.
+
+/// The guarantee that a violation is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Guarantee {
+    /// A registration id has at most one live assignment, a device id at most one registration.
+    U1,
+    /// A key belongs to at most one identity.
+    U2,
+    /// At most one live session; nothing of an older one after the newer one's CONNACK.
+    U3,
+    /// Every stored message carries the stamp that its session proved.
+    U4,
+    /// Every decision is in the log before its answer; log and state are one.
+    U6,
+    /// What ends an identity ends its sessions, also those that are opening.
+    U7,
+    /// Nothing acknowledged is lost.
+    U8,
+}
+
+/// A property that did not hold.
+#[derive(Debug, Clone)]
+pub(crate) struct Violation {
+    pub(crate) guarantee: Guarantee,
+    pub(crate) what: String,
+}
+
+/// Says that a property does not hold.
+pub(crate) fn violated<T>(guarantee: Guarantee, what: impl Into<String>) -> Result<T, Violation> {
+    Err(Violation { guarantee, what: what.into() })
+}
+
+/// What is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Break {
+    /// Nothing: the properties hold.
+    Nothing,
+    /// A device id that is another's is given to whoever registers with it, as compat mode does.
+    DeviceIdNotChecked,
+    /// Every key may be shared.
+    KeyNotChecked,
+    /// The key index is not written.
+    KeyIndexForgotten,
+    /// The writer decides on what is synced, not on what is decided: two racing requests both see an empty place.
+    DecidedTooEarly,
+    /// The appender does not ask the fence.
+    FenceOff,
+    /// CONNACK does not wait for the fence.
+    ConnackBeforeFence,
+    /// Neither the table of live sessions nor the fence compares epochs: an older one takes the place of a newer one. (If only one of
+    /// the two did not, the other would hold.)
+    EpochsNotCompared,
+    /// A restart counts from the same boot number.
+    EpochsRepeat,
+    /// The stamp takes the key from what the client says of itself.
+    StampFromClient,
+    /// A stamp is made of the first look at the identity although the second saw another life of it.
+    StampOfAnotherLife,
+    /// The leaf of some decisions is left out.
+    LeafForgotten,
+    /// Leaves are synced apart from the records that they tell of.
+    LeafApart,
+    /// A checkpoint covers leaves that are not synced.
+    CheckpointTooEarly,
+    /// The answer leaves before the sync.
+    AnsweredTooEarly,
+    /// A session is not looked at a second time after it is in the table.
+    SecondLookLeftOut,
+    /// Disabling, deleting and new keys do not cut.
+    CutLeftOut,
+    /// Whom an operator's change of a device cuts follows from a version that it read, and not from the one that it replaced.
+    CutByAnOldVersion,
+    /// PUBACK leaves before the sync.
+    AcknowledgedTooEarly,
+}
+
+impl Break {
+    /// Every break, with the guarantee that it has to violate.
+    pub(crate) const ALL: [(Self, Guarantee); 18] = [
+        (Self::DeviceIdNotChecked, Guarantee::U1),
+        (Self::KeyNotChecked, Guarantee::U2),
+        (Self::KeyIndexForgotten, Guarantee::U2),
+        (Self::DecidedTooEarly, Guarantee::U2),
+        (Self::FenceOff, Guarantee::U3),
+        (Self::ConnackBeforeFence, Guarantee::U3),
+        (Self::EpochsNotCompared, Guarantee::U3),
+        (Self::EpochsRepeat, Guarantee::U3),
+        (Self::StampFromClient, Guarantee::U4),
+        (Self::StampOfAnotherLife, Guarantee::U4),
+        (Self::LeafForgotten, Guarantee::U6),
+        (Self::LeafApart, Guarantee::U6),
+        (Self::CheckpointTooEarly, Guarantee::U6),
+        (Self::AnsweredTooEarly, Guarantee::U8),
+        (Self::SecondLookLeftOut, Guarantee::U7),
+        (Self::CutLeftOut, Guarantee::U7),
+        (Self::CutByAnOldVersion, Guarantee::U7),
+        (Self::AcknowledgedTooEarly, Guarantee::U8),
+    ];
+}

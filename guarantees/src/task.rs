@@ -1,0 +1,187 @@
+//! Registrations of devices and commands of operators, in steps: what was read when, what was decided on, who cuts.
+
+use std::sync::Arc;
+
+use unicity_hub::CloseReason;
+use unicity_identity::device::DeviceAuthentication;
+use unicity_identity::{
+    Attestation, ClientIdentity, DeviceStatus, EnrollmentRef, Entropy, RegistrationId, derive_device_key,
+};
+use unicity_provisioning::attest::Attestor;
+use unicity_provisioning::registry::RegisterCommand;
+use unicity_provisioning::trust::Trust;
+use unicity_provisioning::{Actor, Attested, Claim, Command, Outcome, Proof, RegistryError, Request};
+
+use crate::breaks::{Break, Violation};
+use crate::registry::{Answer, Ticket};
+use crate::world::{SCOPE, World};
+
+/// What a task does next.
+pub(crate) enum Phase {
+    /// A device proves itself.
+    Attest,
+    /// A request waits for room in the writer's queue.
+    Submit(Box<Command>),
+    /// It waits for its answer.
+    Await(Ticket),
+    Done,
+}
+
+pub(crate) struct Task {
+    pub(crate) phase: Phase,
+    /// A registration: the id as it is sent, and the token.
+    pub(crate) registers: Option<(String, String)>,
+    /// The client whose session ends with an operator's command, whatever the answer says of it.
+    pub(crate) cuts: Option<ClientIdentity>,
+    pub(crate) is_slow: bool,
+}
+
+impl Task {
+    pub(crate) fn operator(command: Command, cuts: Option<ClientIdentity>) -> Self {
+        Self { phase: Phase::Submit(Box::new(command)), registers: None, cuts, is_slow: false }
+    }
+
+    pub(crate) fn registration(id: String, token: String) -> Self {
+        Self { phase: Phase::Attest, registers: Some((id, token)), cuts: None, is_slow: false }
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(self.phase, Phase::Done)
+    }
+}
+
+/// The client that has to go after this answer.
+fn displaced(answer: &Answer, cuts: Option<&ClientIdentity>) -> Option<ClientIdentity> {
+    match answer {
+        Ok(Outcome::Registered { displaced, .. }) => displaced.clone(),
+        Ok(_) => cuts.cloned(),
+        Err(_) => None,
+    }
+}
+
+impl World {
+    /// Whether somebody who got an answer is about to cut this client's session.
+    pub(crate) fn is_about_to_be_cut(&self, client: &ClientIdentity) -> bool {
+        self.tasks.iter().any(|task| match task.phase {
+            Phase::Await(ticket) => self
+                .registry
+                .answer(ticket)
+                .is_some_and(|answer| displaced(answer, task.cuts.as_ref()).as_ref() == Some(client)),
+            _ => false,
+        })
+    }
+
+    pub(crate) fn step_task(&mut self, index: usize) -> Result<(), Violation> {
+        let phase = std::mem::replace(&mut self.tasks[index].phase, Phase::Done);
+        let next = match phase {
+            Phase::Attest => match self.attest(index) {
+                Some(command) => Phase::Submit(Box::new(command)),
+                None => {
+                    self.seen.refused += 1;
+                    Phase::Done
+                }
+            },
+            // Between what it read and its turn much may happen.
+            Phase::Submit(command) if self.tasks[index].is_slow && !self.rng.once_in(3) => Phase::Submit(command),
+            Phase::Submit(command) => {
+                let entropy = Entropy::from_seed(self.rng.seed());
+                let actor = Actor::Server;
+                let request = Request { command: (*command).clone(), actor, now: self.now, entropy };
+                self.registry.submit(request).map_or(Phase::Submit(command), Phase::Await)
+            }
+            Phase::Await(ticket) => match self.registry.take_answer(ticket) {
+                None => Phase::Await(ticket),
+                Some(answer) => self.answered(index, &answer),
+            },
+            Phase::Done => Phase::Done,
+        };
+        self.tasks[index].phase = next;
+        Ok(())
+    }
+
+    fn answered(&mut self, index: usize, answer: &Answer) -> Phase {
+        match answer {
+            Ok(outcome) => {
+                if matches!(outcome, Outcome::Registered { .. }) {
+                    self.seen.registered += 1;
+                }
+                if let Some(client) = displaced(answer, self.tasks[index].cuts.as_ref())
+                    && self.broken != Break::CutLeftOut
+                {
+                    self.seen.cuts +=
+                        usize::from(self.sessions.close(&client, CloseReason::IdentityChanged("an answer said so")));
+                }
+                Phase::Done
+            }
+            Err(RegistryError::EnrollmentChanged) => Phase::Attest,
+            Err(_) => {
+                self.seen.refused += 1;
+                Phase::Done
+            }
+        }
+    }
+
+    /// The real attestation, and what the service makes of it (`provisioning::service`).
+    fn attest(&mut self, index: usize) -> Option<Command> {
+        let (id, token) = self.tasks[index].registers.clone()?;
+        let registry = &self.registry.synced;
+        let attestor = Attestor {
+            view: registry,
+            vault: &self.vault,
+            settings: &self.settings,
+            trust: &|| Ok(Arc::new(Trust::default())),
+            stale: Default::default(),
+            challenges: None,
+            now: self.now,
+        };
+        let attested = attestor.attest(Claim::with_token(SCOPE, &id, Some(&token))).ok().filter(|it| it.enabled)?;
+        let authentication = self.authentication(&attested)?;
+        let command = RegisterCommand {
+            attested,
+            authentication,
+            storage_root_key: None,
+            device_payload: None,
+            continuity: Default::default(),
+        };
+        Some(Command::Register(Box::new(command)))
+    }
+
+    fn authentication(&mut self, attested: &Attested) -> Option<DeviceAuthentication> {
+        let id: &RegistrationId = &attested.registration_id;
+        match (&attested.proof, &attested.enrollment) {
+            (Proof::EnrolledKeys, _) => match &self.registry.synced.individuals.get(id)?.terms.attestation {
+                Attestation::SymmetricKey { primary, secondary } => {
+                    Some(DeviceAuthentication::Sas { primary: primary.clone(), secondary: secondary.clone() })
+                }
+                _ => None,
+            },
+            (Proof::DerivedKeys { spelling }, EnrollmentRef::Group(group)) => {
+                let Attestation::SymmetricKey { primary, .. } =
+                    self.registry.synced.groups.get(group)?.terms.attestation.clone()
+                else {
+                    return None;
+                };
+                let key = derive_device_key(&self.vault.open(&primary).ok()?, spelling);
+                let slot = self.slot(&key);
+                Some(DeviceAuthentication::Sas { primary: slot.clone(), secondary: slot })
+            }
+            _ => None,
+        }
+    }
+
+    /// Whom an operator's command on a device cuts, by what the operator's API read before (`api/src/hub/device.rs`).
+    pub(crate) fn cut_of(
+        &self,
+        client: &ClientIdentity,
+        status: DeviceStatus,
+        authentication: Option<&DeviceAuthentication>,
+    ) -> Option<ClientIdentity> {
+        let place = (client.hub.clone(), client.device_id.clone());
+        let before = self.registry.synced.devices.get(&place);
+        let changes_keys = match (before, authentication) {
+            (Some(before), Some(after)) => before.authentication.keys() != after.keys(),
+            _ => false,
+        };
+        (status == DeviceStatus::Disabled || changes_keys).then(|| client.clone())
+    }
+}

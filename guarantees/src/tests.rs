@@ -1,0 +1,99 @@
+//! Thousands of schedules in which everything holds, and a few in which a rule is left out and the property says so.
+
+use crate::breaks::{Break, Guarantee};
+use crate::world::{Ring, Seen, World};
+
+/// Schedules of a normal run; the environment can ask for more.
+const SCHEDULES: u64 = 2000;
+/// Within how many schedules each break has to be found. Most take a handful, a rare race some hundreds.
+const BREAK_SCHEDULES: u64 = 3000;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|error| panic!("{name}={text:?}: {error}")))
+}
+
+fn add(total: &mut Seen, one: Seen) {
+    total.accepted += one.accepted;
+    total.takeovers += one.takeovers;
+    total.refused += one.refused;
+    total.acknowledged += one.acknowledged;
+    total.fenced += one.fenced;
+    total.registered += one.registered;
+    total.cuts += one.cuts;
+    total.crashes += one.crashes;
+}
+
+fn run_from(ring: &Ring, seeds: std::ops::Range<u64>) -> Seen {
+    let mut total = Seen::default();
+    for seed in seeds {
+        let mut world = World::new(ring, seed, Break::Nothing);
+        match world.run() {
+            Ok(seen) => add(&mut total, seen),
+            Err(violation) => panic!(
+                "{:?} does not hold: {}\nUNICITY_SEED={seed} repeats it; last steps: {}",
+                violation.guarantee,
+                violation.what,
+                world.last_steps()
+            ),
+        }
+    }
+    total
+}
+
+#[test]
+fn the_guarantees_hold_in_every_schedule() {
+    let ring = Ring::new();
+    if let Some(seed) = number("UNICITY_SEED") {
+        println!("{:?}", run_from(&ring, seed..seed + 1));
+        return;
+    }
+    let schedules = number("UNICITY_SCHEDULES").unwrap_or(SCHEDULES);
+    // Two threads: one would be idle time on any machine.
+    let half = schedules / 2;
+    let (ring, other) = (&ring, ring.clone());
+    let total = std::thread::scope(|scope| {
+        let second = scope.spawn(move || run_from(&other, half..schedules));
+        let mut total = run_from(ring, 0..half);
+        add(&mut total, second.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        total
+    });
+    println!("{schedules} schedules: {total:?}");
+    // Schedules in which nothing happens would hold anything.
+    let at_least = |count: usize, per_schedule: f64, what: &str| {
+        #[expect(clippy::cast_precision_loss, reason = "a rough bound")]
+        let found = count as f64 / schedules.max(1) as f64;
+        assert!(found >= per_schedule, "only {found:.2} {what} a schedule");
+    };
+    at_least(total.accepted, 1.0, "sessions");
+    at_least(total.takeovers, 0.5, "takeovers");
+    at_least(total.acknowledged, 2.0, "acknowledged messages");
+    at_least(total.fenced, 0.05, "fenced messages");
+    at_least(total.registered, 1.0, "registrations");
+    at_least(total.cuts, 0.1, "cuts");
+    at_least(total.refused, 1.0, "refusals");
+    at_least(total.crashes, 1.0, "crashes");
+}
+
+/// The schedules until a break shows as the violation that it is.
+fn found_after(ring: &Ring, broken: Break, guarantee: Guarantee) -> Option<u64> {
+    (0..BREAK_SCHEDULES).find(|seed| {
+        let mut world = World::new(ring, *seed, broken);
+        world.run().is_err_and(|violation| violation.guarantee == guarantee)
+    })
+}
+
+#[test]
+fn every_rule_left_out_is_found() {
+    let ring = Ring::new();
+    let mut missed = Vec::new();
+    // To look at one: by its name.
+    let only = std::env::var("UNICITY_BREAK").ok();
+    let wanted = |broken: &Break| only.as_ref().is_none_or(|name| format!("{broken:?}") == *name);
+    for (broken, guarantee) in Break::ALL.into_iter().filter(|(broken, _)| wanted(broken)) {
+        match found_after(&ring, broken, guarantee) {
+            Some(schedules) => println!("{broken:?} violates {guarantee:?}: found by schedule {schedules}"),
+            None => missed.push((broken, guarantee)),
+        }
+    }
+    assert!(missed.is_empty(), "no property says that these rules are left out: {missed:?}");
+}
