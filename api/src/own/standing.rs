@@ -108,7 +108,8 @@ pub(super) async fn list(shared: &Shared) -> Result<Response<ApiBody>, Failure> 
     .await
 }
 
-fn session(seen: &SessionSeen, live: bool) -> Value {
+/// A session as it was observed.
+pub(super) fn session(seen: &SessionSeen, live: bool) -> Value {
     let traits = &seen.traits;
     let mut shown = json!({
         "epoch": seen.epoch.to_string(),

@@ -10,20 +10,21 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 use unicity_audit::Bounds;
+use unicity_hub::suspicion::Suspicion;
 use unicity_hub::{RecordBody, Sessions, TelemetryLog, partition_of};
 use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms};
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
     Attestation, ClientIdentity, DeviceId, DeviceIdentity, EnrollmentGroup, EnrollmentGroupId, EnrollmentRef,
     IndividualEnrollment, KeyFingerprint, ProvisioningStatus, Refusal, Registration, RegistrationId, Revocation,
-    RevocationTarget, Standing,
+    RevocationTarget, Standing, Timestamp,
 };
 use unicity_provisioning::answer::registration_state;
 use unicity_provisioning::evidence::RefusalRecord;
 use unicity_provisioning::leaf_filter::LeafFilter;
 use unicity_provisioning::{Provisioning, Registry};
 
-use super::{audit, server};
+use super::{audit, server, standing};
 use crate::api::Shared;
 use crate::audit::AuditLog;
 use crate::body::{ApiBody, json as json_answer};
@@ -41,6 +42,8 @@ const RECORD_BYTES: usize = 1 << 20;
 struct Sources {
     provisioning: Provisioning,
     sessions: Arc<Sessions>,
+    suspicion: Arc<Suspicion>,
+    now: Timestamp,
     telemetry: Arc<dyn TelemetryLog>,
     log: Option<Arc<dyn AuditLog>>,
 }
@@ -65,6 +68,8 @@ pub(super) async fn tell(shared: &Shared, asked: &str) -> Result<Response<ApiBod
     let sources = Sources {
         provisioning: shared.provisioning.clone(),
         sessions: shared.sessions.clone(),
+        suspicion: shared.suspicion.clone(),
+        now: shared.environment.now(),
         telemetry: shared.telemetry.clone(),
         log,
     };
@@ -211,7 +216,7 @@ impl Sources {
             json!({"fingerprint": key.to_string(), "of": roles, "denied": denied})
         });
         insert_some(story, "keys", shown.collect());
-        insert_some(story, "standing", known.standings.iter().map(standing).collect());
+        insert_some(story, "standing", known.standings.iter().map(shown_standing).collect());
         let covering: Vec<Value> =
             self.registry().revocations()?.iter().filter(|it| covers(it, known, &keys)).map(revocation).collect();
         insert_some(story, "revocations", covering);
@@ -241,17 +246,27 @@ impl Sources {
         for device in &known.devices {
             let client =
                 ClientIdentity { hub: device.hub.clone(), device_id: device.device_id.clone(), module_id: None };
-            let live = self.sessions.live(&client).map(|epoch| epoch.to_string());
-            let stored = self.stored_sessions(device, searched)?;
-            if let Some(epoch) = live.as_ref().filter(|epoch| stored.iter().all(|it| it["epoch"] != epoch.as_str())) {
-                shown.push(json!({"hub": device.hub, "epoch": epoch, "live": true}));
+            let live = self.sessions.live(&client);
+            // What was observed of a session and what it stored are two halves of it; epochs sort as text.
+            let mut sessions: BTreeMap<String, Value> = BTreeMap::new();
+            for stored in self.stored_sessions(device, searched)? {
+                let epoch = stored["epoch"].as_str().unwrap_or_default().to_owned();
+                sessions.insert(epoch, stored);
             }
-            shown.extend(stored.into_iter().map(|mut session| {
-                if session["epoch"].as_str() == live.as_deref() {
-                    session["live"] = json!(true);
+            let (seen, _) = self.suspicion.recall(&client, self.now);
+            for seen in &seen {
+                let observed = standing::session(seen, live == Some(seen.epoch));
+                let known = sessions.entry(seen.epoch.to_string()).or_insert_with(|| json!({"hub": device.hub}));
+                if let (Some(known), Value::Object(observed)) = (known.as_object_mut(), observed) {
+                    known.extend(observed);
                 }
-                session
-            }));
+            }
+            if let Some(epoch) = live {
+                let known = sessions.entry(epoch.to_string()).or_insert_with(|| json!({"hub": device.hub}));
+                known["epoch"] = json!(epoch.to_string());
+                known["live"] = json!(true);
+            }
+            shown.extend(sessions.into_values().rev().take(SESSIONS_MAX));
         }
         insert_some(story, "sessions", shown);
         Ok(())
@@ -367,7 +382,7 @@ fn terms(terms: &EnrollmentTerms) -> Value {
     shown
 }
 
-fn standing(standing: &Standing) -> Value {
+fn shown_standing(standing: &Standing) -> Value {
     let evidence: Vec<Value> = standing
         .evidence
         .iter()

@@ -162,7 +162,8 @@ fn standing_text(standing: &Value) -> String {
 
 fn session_text(session: &Value) -> String {
     let there = |name: &str| session.get(name).map(|_| output::cell(session, name));
-    let state = if session.get("live") == Some(&Value::Bool(true)) { "live" } else { "ended" };
+    let is_live = session.get("live") == Some(&Value::Bool(true));
+    let state = if is_live { "live".to_owned() } else { there("end").unwrap_or_else(|| "ended".to_owned()) };
     let mut text = format!("{} {state}", output::cell(session, "epoch"));
     if let Some(at) = there("opened") {
         text.push_str(&format!(", first message {at}"));
@@ -176,7 +177,13 @@ fn session_text(session: &Value) -> String {
         ));
     }
     if let Some(key) = there("keyFingerprint") {
-        text.push_str(&format!(", {} {}", output::cell(session, "authMethod"), fingerprint(&key)));
+        let method = there("authMethod").unwrap_or_else(|| "key".to_owned());
+        text.push_str(&format!(", {method} {}", fingerprint(&key)));
+    }
+    for (name, title) in [("peer", "from"), ("tookOver", "took over from"), ("takenOverBy", "taken over by")] {
+        if let Some(value) = there(name) {
+            text.push_str(&format!(", {title} {value}"));
+        }
     }
     text
 }
