@@ -29,7 +29,7 @@ pub trait SessionControl: Send + Sync {
     fn close(&self, reason: CloseReason);
 
     /// What the session is known by to revocations; `None`: not known yet, or never.
-    fn facts(&self) -> Option<Arc<SessionFacts>> {
+    fn facts(&self) -> Option<&SessionFacts> {
         None
     }
 }
@@ -352,8 +352,8 @@ mod tests {
         fn close(&self, _: CloseReason) {
             *self.1.lock() += 1;
         }
-        fn facts(&self) -> Option<Arc<SessionFacts>> {
-            Some(self.0.clone())
+        fn facts(&self) -> Option<&SessionFacts> {
+            Some(&self.0)
         }
     }
 
