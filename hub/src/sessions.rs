@@ -37,7 +37,7 @@ pub trait SessionControl: Send + Sync {
     }
 
     /// What the session is known by to revocations; `None`: not known yet, or never.
-    fn facts(&self) -> Option<Arc<SessionFacts>> {
+    fn facts(&self) -> Option<&SessionFacts> {
         None
     }
 }
@@ -382,8 +382,8 @@ mod tests {
         fn close(&self, _: CloseReason) {
             *self.1.lock() += 1;
         }
-        fn facts(&self) -> Option<Arc<SessionFacts>> {
-            Some(self.0.clone())
+        fn facts(&self) -> Option<&SessionFacts> {
+            Some(&self.0)
         }
     }
 
