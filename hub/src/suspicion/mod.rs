@@ -25,8 +25,7 @@
 //! threshold if nothing tells the two apart); two identical clients whose ends both die in silence. A proxy that ends TCP in front
 //! of the server answers for devices that are gone: a device behind one that loses power every few seconds looks like two. Under
 //! the policy `oldest` a live session is not taken over, so nothing of this is seen: who knocks there is in the metric of refused
-//! CONNECTs and in the refusals (`unicity why`). Where
-//! a device is on the map is no signal, nor is a change of its address.
+//! CONNECTs and in the refusals (`unicity why`). Where a device is on the map is no signal, nor is a change of its address.
 
 mod score;
 mod window;
