@@ -58,7 +58,7 @@ fn find(shared: &Shared, target: &Target) -> Result<Identity, Failure> {
         _ => return Err(Failure::invalid("hub", "there is more than one hub: name the device's".into())),
     };
     let device = registry.device(&hub, &device_id)?;
-    let device = device.ok_or_else(|| Refusal::NotFound(Subject::Device(hub, device_id)))?;
+    let device = device.ok_or(Refusal::NotFound(Subject::Device(hub, device_id)))?;
     let owner = match device.registration {
         Some(id) => KeyOwner::Registration(id),
         None => KeyOwner::Device(device.hub.clone(), device.device_id.clone()),
