@@ -168,8 +168,8 @@ impl Call {
                 OwnCall::Devices => (Hub, &[RegistryRead], Ignored),
                 OwnCall::Telemetry => (Hub, &[ServiceConnect], Ignored),
                 OwnCall::Refusals
-                | OwnCall::Refusal(_)
                 | OwnCall::Failures
+                | OwnCall::Refusal(_)
                 | OwnCall::Standings
                 | OwnCall::GetStanding
                 | OwnCall::AuditFile(_)

@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("unicity-store", &["unicity-identity", "unicity-provisioning", "unicity-hub", "unicity-audit"]),
     ("unicity-listener", &[]),
     ("unicity-broker", &["unicity-identity", "unicity-provisioning", "unicity-hub", "unicity-listener"]),
-    ("unicity-api", &["unicity-identity", "unicity-provisioning", "unicity-hub", "unicity-listener"]),
+    ("unicity-api", &["unicity-identity", "unicity-provisioning", "unicity-hub", "unicity-audit", "unicity-listener"]),
     ("unicity-device-sim", &["unicity-identity"]),
     ("unicity-loadtest", &["unicity-device-sim"]),
 ];

@@ -62,7 +62,7 @@ impl AuditLog for FakeAudit {
 }
 
 fn leaf(number: u64) -> Value {
-    json!({"v": 1, "at": number, "actor": {"Policy": "p"}, "event": if number % 2 == 0 { "registered" } else { "devicePut" },
+    json!({"v": 1, "at": number, "actor": {"Policy": "p"}, "event": if number.is_multiple_of(2) { "registered" } else { "devicePut" },
         "registrationId": format!("dev-{}", number % 10)})
 }
 

@@ -1,5 +1,15 @@
 //! `unicity audit ...`: the audit log. It is a directory of static files, made to be copied and checked elsewhere: these commands
 //! read one, or ask a running server.
+//!
+//! With `--json` each prints objects of these shapes, to which members are only added:
+//!
+//! | command | object |
+//! | --- | --- |
+//! | `checkpoint` | `{"origin", "size", "root", "note", "published"?}`; `root` in base64, `note` the signed text |
+//! | `verify` | `{"verified": true, "origin", "size", "root", "entryBytes", "continues"?}`, or `{"verified": false, "file", "entry"?, "reason"}` and exit code 1 |
+//! | `prove` | `{"index", "leaf", "proof"}`; `proof` is the text that `--out` writes |
+//! | `check-proof` | `{"proven": true, "index", "leaf", "checkpoint": {"origin", "size", "root"}}` |
+//! | `show` | a line a leaf: `{"index", "leaf"}` |
 
 mod checkpoint;
 mod key;

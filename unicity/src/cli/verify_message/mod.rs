@@ -2,6 +2,11 @@
 //!
 //! Nothing that a server answers is believed that the log's public key does not bear out: leaves are proven under a signed checkpoint, the
 //! batch's root is computed here from the lines.
+//!
+//! With `--json` a line a record: `{"verdict", "hub", "device", "partition", "offset", "key_fingerprint", "steps", "checkpoint"?}`. The
+//! verdict is `proven`, `attributed` (the key is borne out, that the record is unchanged could not be checked) or `refuted`, which is
+//! exit code 1. A step is `{"step", "ok", "text", "index"?, "leaf"?}`; `ok` is `null` where it could not be checked. Steps are
+//! `record`, `session`, `attestation`, `enrollment` and `seal`.
 
 mod chain;
 mod message;
