@@ -142,5 +142,5 @@ def test_a_stranger_that_says_nothing_does_not_hold_up_the_end(server):
 
 def test_the_data_directory_is_closed_to_others(initialised):
     assert initialised.data.stat().st_mode & 0o777 == 0o700
-    for secret in ("pki/ca.key", "pki/server.key", "pki/master.key", "connection-strings.json"):
+    for secret in ("pki/ca.key", "pki/server.key", "pki/master.key", "pki/audit.key", "connection-strings.json"):
         assert (initialised.data / secret).stat().st_mode & 0o777 == 0o600, secret

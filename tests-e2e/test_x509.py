@@ -145,6 +145,47 @@ def test_a_revoked_certificate_is_refused_and_why_says_so(server, devices, facto
     devices.raw_dps_x509("dev-2", chain_2, key_2).connect()
 
 
+def test_a_revocation_list_in_a_file_counts_when_the_file_changes(server, devices, factory, tmp_path):
+    server.object("enroll", "add-group", "--group-id", "all", "--ca", str(factory.pem("root")))
+    server.object("ca", "add", "issuing", str(factory.pem("issuing")))
+    chain, key = factory.device("dev-1", "issuing", ["issuing"])
+    file = tmp_path / "issuing.crl"
+    # Before the start there is no file: that is told, and stops nothing.
+    server.stop()
+    configuration = server.data / "unicity.toml"
+    configuration.write_text(f'[x509]\ncrl_files = ["{file}"]\ncrl_poll_seconds = 1\n')
+    server.start()
+    [told] = server.objects("crl", "list", "--files")
+    assert (told["path"], told["error"]) == (str(file), "FileUnreadable") and told["remedy"]
+    assert f"{file}" in server.run("doctor").stdout
+
+    def replace(content):
+        new = tmp_path / "new.crl"
+        new.write_bytes(content)
+        new.rename(file)
+
+    replace(factory.revocation_list("issuing").read_bytes())
+    [told] = server.objects("crl", "reload")
+    assert (told["issuer"], told["error"]) == ("CN=issuing", None)
+    devices.raw_dps_x509("dev-1", chain, key).connect()
+
+    # A file that is no list keeps the one in force.
+    replace(b"not a list")
+    assert "RevocationList" in server.fails("crl", "reload")
+    devices.raw_dps_x509("dev-1", chain, key).connect()
+
+    # Nobody asks: the server sees the change by itself.
+    replace(factory.revocation_list("issuing", "dev-1").read_bytes())
+    while True:
+        [told] = server.objects("crl", "list", "--files")
+        if told["error"] is None:
+            break
+    assert_refused(devices.raw_dps_x509("dev-1", chain, key))
+    assert refusal(server, "CertificateRevoked")
+    server.object("crl", "remove", "CN=issuing")
+    devices.raw_dps_x509("dev-1", chain, key).connect()
+
+
 def test_a_disabled_group_or_individual_enrollment_blocks(server, devices, factory):
     server.object("enroll", "add-group", "--group-id", "all", "--ca", str(factory.pem("root")))
     server.object("enroll", "add-group", "--group-id", "line", "--intermediate", str(factory.pem("issuing")))

@@ -7,23 +7,25 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use hyper::body::Body;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use unicity_hub::{Sessions, TelemetryLog};
-use unicity_identity::{Entropy, Environment, Refusal};
-use unicity_listener::{ByteStream, ConnectionInfo, Service, UnauthenticatedPermit};
-use unicity_provisioning::{Command, Outcome, PresentedChain, Provisioning, Request as RegistryRequest};
+use unicity_identity::{Entropy, Environment, Refusal, RevocationList};
+use unicity_listener::{ByteStream, ConnectionInfo, HandshakeFailures, Service, UnauthenticatedPermit};
+use unicity_provisioning::x509::crl::CRL_BYTES_MAX;
+use unicity_provisioning::{Actor, Command, Outcome, PresentedChain, Provisioning, Request as RegistryRequest};
 
 use crate::auth::{Principal, authenticate};
 use crate::backup::Backup;
 use crate::body::{self, ApiBody};
 use crate::connection::serve_http;
 use crate::counts::Counts;
+use crate::crl_files::{CrlFileFault, CrlFiles};
 use crate::failure::{Dialect, Failure};
 use crate::metrics::MetricSample;
 use crate::policy::ServicePolicies;
-use crate::route::{self, BodyRule, Call, Needs};
+use crate::route::{self, BodyRule, Call, Needs, OwnCall};
 use crate::settings::ApiSettings;
 use crate::target::Target;
 use crate::{device, dps, hub, own};
@@ -44,6 +46,10 @@ pub struct ApiParts {
     pub settings: ApiSettings,
     /// How a backup is made; `None`: 501.
     pub backup: Option<Backup>,
+    /// Connections that ended before their protocol began, of each listener.
+    pub handshakes: Vec<Arc<HandshakeFailures>>,
+    /// How the files stand that revocation lists are read from.
+    pub crl_files: Arc<CrlFiles>,
     /// The version to show in `/unicity/info`.
     pub version: &'static str,
 }
@@ -61,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) policies: ServicePolicies,
     pub(crate) settings: ApiSettings,
     pub(crate) backup: Option<Backup>,
+    pub(crate) handshakes: Vec<Arc<HandshakeFailures>>,
+    pub(crate) crl_files: Arc<CrlFiles>,
     pub(crate) version: &'static str,
     pub(crate) telemetry_streams: Arc<Semaphore>,
     /// One count of a hub's devices at a time: it walks all of them.
@@ -68,6 +76,8 @@ pub(crate) struct Shared {
     /// One revocation list at a time: it is compared with the one that it replaces.
     pub(crate) revocation: Semaphore,
     pub(crate) counts: Counts,
+    /// A revocation has rows that are to follow.
+    pub(crate) follow: Notify,
 }
 
 /// The connection that a request came over.
@@ -96,12 +106,7 @@ impl Api {
     /// Puts the service together.
     #[must_use]
     pub fn new(parts: ApiParts) -> Self {
-        let ApiParts { provisioning, sessions, telemetry, environment, policies, settings, backup, version } = parts;
-        Self(Arc::new(Shared {
-            telemetry_streams: Arc::new(Semaphore::new(settings.telemetry_streams_max.min(Semaphore::MAX_PERMITS))),
-            device_count: Semaphore::new(1),
-            revocation: Semaphore::new(1),
-            counts: Counts::default(),
+        let ApiParts {
             provisioning,
             sessions,
             telemetry,
@@ -109,6 +114,25 @@ impl Api {
             policies,
             settings,
             backup,
+            handshakes,
+            crl_files,
+            version,
+        } = parts;
+        Self(Arc::new(Shared {
+            telemetry_streams: Arc::new(Semaphore::new(settings.telemetry_streams_max.min(Semaphore::MAX_PERMITS))),
+            device_count: Semaphore::new(1),
+            revocation: Semaphore::new(1),
+            counts: Counts::default(),
+            follow: Notify::new(),
+            provisioning,
+            sessions,
+            telemetry,
+            environment,
+            policies,
+            settings,
+            backup,
+            handshakes,
+            crl_files,
             version,
         }))
     }
@@ -117,6 +141,27 @@ impl Api {
     #[must_use]
     pub fn metrics(&self) -> Vec<MetricSample> {
         self.0.counts.samples()
+    }
+
+    /// Takes in a revocation list that the server itself found (PEM, base64 or DER), as an upload is: it must be signed by an
+    /// authority that the service knows, and newer than the one that is there.
+    ///
+    /// # Errors
+    /// Why not, as it is shown in the states of the files.
+    pub async fn store_revocation_list(&self, bytes: Vec<u8>) -> Result<RevocationList, CrlFileFault> {
+        match own::revocation::store(&self.0, bytes, Actor::Server).await {
+            Ok(Ok(list)) => Ok(list),
+            Ok(Err(refusal)) => Err(CrlFileFault {
+                name: refusal.name(),
+                cause: refusal.to_string(),
+                remedy: refusal.remedy().to_owned(),
+            }),
+            Err(failure) => Err(CrlFileFault {
+                name: failure.code().name,
+                cause: failure.cause().to_string(),
+                remedy: "see the server's log; it is tried again".to_owned(),
+            }),
+        }
     }
 
     /// Answers one request. Never fails: whatever happens is an answer.
@@ -178,7 +223,11 @@ impl Api {
         principal.require(rights)?;
         let body = match rule {
             BodyRule::Ignored => Bytes::new(),
-            BodyRule::Read => body::read(body, shared.settings.body_bytes_max, shared.settings.body_timeout).await?,
+            BodyRule::Read => {
+                // A list of the largest size that is taken has a third more as text.
+                let least = if call == Call::Own(OwnCall::PutRevocationList) { CRL_BYTES_MAX / 2 * 3 } else { 0 };
+                body::read(body, shared.settings.body_bytes_max.max(least), shared.settings.body_timeout).await?
+            }
         };
         let proven = Proven { target, headers, body, principal, context };
         match call {
@@ -240,12 +289,11 @@ impl Shared {
 impl Shared {
     /// A request to the registry's writer, in the name of whoever sent it.
     pub(crate) fn request(&self, command: Command, principal: &Principal, entropy: &mut Entropy) -> RegistryRequest {
-        RegistryRequest {
-            command,
-            actor: principal.actor(),
-            now: self.environment.now(),
-            entropy: Entropy::from_seed(entropy.draw()),
-        }
+        self.request_as(command, principal.actor(), entropy)
+    }
+
+    fn request_as(&self, command: Command, actor: Actor, entropy: &mut Entropy) -> RegistryRequest {
+        RegistryRequest { command, actor, now: self.environment.now(), entropy: Entropy::from_seed(entropy.draw()) }
     }
 
     /// Hands a command to the registry's writer and waits for its sync.
@@ -255,7 +303,17 @@ impl Shared {
         principal: &Principal,
         entropy: &mut Entropy,
     ) -> Result<Outcome, Failure> {
-        let request = self.request(command, principal, entropy);
+        self.submit_as(command, principal.actor(), entropy).await
+    }
+
+    /// The same for who is no service client.
+    pub(crate) async fn submit_as(
+        &self,
+        command: Command,
+        actor: Actor,
+        entropy: &mut Entropy,
+    ) -> Result<Outcome, Failure> {
+        let request = self.request_as(command, actor, entropy);
         Ok(self.provisioning.registry().submit(request).await?)
     }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use hyper::body::Body;
+use serde::Deserialize;
 use tracing::{debug, info};
 use unicity_identity::error::Subject;
 use unicity_identity::json::to_ascii;
@@ -126,6 +127,16 @@ fn look_up(shared: &Shared, claim: Claim<'_>, origin: Origin) -> Registered {
     }
 }
 
+/// The tracking id that an answer's body names.
+fn tracking_id(body: &str) -> Option<HeaderValue> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Told {
+        tracking_id: String,
+    }
+    serde_json::from_str::<Told>(body).ok().and_then(|told| HeaderValue::from_str(&told.tracking_id).ok())
+}
+
 fn answer(registered: &Registered) -> Response<ApiBody> {
     let Registered { answer, refusal } = registered;
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -135,6 +146,10 @@ fn answer(registered: &Registered) -> Response<ApiBody> {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     if let Some(refusal) = refusal {
+        // One id for the client's log, whichever of the two it looks at.
+        if let Some(id) = tracking_id(&answer.body) {
+            headers.insert(HeaderName::from_static("x-ms-request-id"), id);
+        }
         // The number only: the name would tell what the message does not.
         headers.insert(HeaderName::from_static("x-ms-error-code"), HeaderValue::from(refusal.code().number));
     }

@@ -59,6 +59,7 @@ pub(crate) enum OwnCall {
     Telemetry,
     Refusals,
     Refusal(String),
+    Failures,
     Info,
     Backup,
     Authorities,
@@ -69,8 +70,13 @@ pub(crate) enum OwnCall {
     VerifyAuthority(String),
     RevocationLists,
     PutRevocationList,
+    DeleteRevocationList(String),
+    ReloadRevocationLists,
     DenyRules,
     SetDenyRule { denied: bool },
+    Revocations,
+    Revoke,
+    LiftRevocation,
 }
 
 /// `device-mqtt.md` 3.
@@ -151,19 +157,24 @@ impl Call {
                 OwnCall::Registrations => (Dps, &[RegistrationStatusRead], Ignored),
                 OwnCall::Devices => (Hub, &[RegistryRead], Ignored),
                 OwnCall::Telemetry => (Hub, &[ServiceConnect], Ignored),
-                OwnCall::Refusals | OwnCall::Refusal(_) => (Dps, &[EnrollmentRead], Ignored),
+                OwnCall::Refusals | OwnCall::Refusal(_) | OwnCall::Failures => (Dps, &[EnrollmentRead], Ignored),
                 OwnCall::Info => (Any, &[], Ignored),
                 OwnCall::Backup
                 | OwnCall::PutAuthority(_)
                 | OwnCall::VerifyAuthority(_)
                 | OwnCall::PutRevocationList
-                | OwnCall::SetDenyRule { .. } => (Dps, &[ServiceConfig], Read),
+                | OwnCall::SetDenyRule { .. }
+                | OwnCall::Revoke
+                | OwnCall::LiftRevocation => (Dps, &[ServiceConfig], Read),
                 OwnCall::Authorities
                 | OwnCall::GetAuthority(_)
                 | OwnCall::DeleteAuthority(_)
                 | OwnCall::VerificationCode(_)
                 | OwnCall::RevocationLists
-                | OwnCall::DenyRules => (Dps, &[ServiceConfig], Ignored),
+                | OwnCall::DeleteRevocationList(_)
+                | OwnCall::ReloadRevocationLists
+                | OwnCall::DenyRules
+                | OwnCall::Revocations => (Dps, &[ServiceConfig], Ignored),
             },
             // A device's token is not a policy's; its handler asks the registry.
             Self::Device(_) => (Any, &[], Read),
@@ -267,6 +278,7 @@ fn own(method: &Method, lowered: &[&str], target: &Target) -> Result<OwnCall, Fa
         (["unicity", "telemetry"], "GET") => OwnCall::Telemetry,
         (["unicity", "refusals"], "GET") => OwnCall::Refusals,
         (["unicity", "refusals", id], "GET") => OwnCall::Refusal((*id).to_owned()),
+        (["unicity", "failures"], "GET") => OwnCall::Failures,
         (["unicity", "info"], "GET") => OwnCall::Info,
         (["unicity", "backup"], "POST") => OwnCall::Backup,
         (["unicity", "certificates"], "GET") => OwnCall::Authorities,
@@ -277,16 +289,26 @@ fn own(method: &Method, lowered: &[&str], target: &Target) -> Result<OwnCall, Fa
         (["unicity", "certificates", _, "verify"], "POST") => OwnCall::VerifyAuthority(name()),
         (["unicity", "crls"], "GET") => OwnCall::RevocationLists,
         (["unicity", "crls"], "PUT") => OwnCall::PutRevocationList,
+        (["unicity", "crls", "reload"], "POST") => OwnCall::ReloadRevocationLists,
+        (["unicity", "crls", _], "DELETE") => OwnCall::DeleteRevocationList(name()),
+        (["unicity", "revocations"], "GET") => OwnCall::Revocations,
+        (["unicity", "revocations"], "POST") => OwnCall::Revoke,
+        (["unicity", "revocations"], "DELETE") => OwnCall::LiftRevocation,
         (["unicity", "denied"], "GET") => OwnCall::DenyRules,
         (["unicity", "denied"], "POST") => OwnCall::SetDenyRule { denied: true },
         (["unicity", "denied"], "DELETE") => OwnCall::SetDenyRule { denied: false },
         (["unicity", "certificates", _], _) => return Err(wrong_method(method, "GET, PUT, DELETE")),
         (["unicity", "crls"], _) => return Err(wrong_method(method, "GET, PUT")),
+        (["unicity", "crls", "reload"], _) => return Err(wrong_method(method, "POST")),
+        (["unicity", "crls", _], _) => return Err(wrong_method(method, "DELETE")),
         (["unicity", "denied"], _) => return Err(wrong_method(method, "GET, POST, DELETE")),
         (["unicity", "certificates", _, "generateverificationcode" | "verify"], _) => {
             return Err(wrong_method(method, "POST"));
         }
-        (["unicity", "registrations" | "devices" | "telemetry" | "refusals" | "info" | "certificates"], _)
+        (
+            ["unicity", "registrations" | "devices" | "telemetry" | "refusals" | "failures" | "info" | "certificates"],
+            _,
+        )
         | (["unicity", "refusals", _], _) => return Err(wrong_method(method, "GET")),
         (["unicity", "backup"], _) => return Err(wrong_method(method, "POST")),
         _ => return Err(unknown_path(target)),

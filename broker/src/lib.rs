@@ -7,6 +7,7 @@
 pub mod close;
 pub mod codec;
 mod driver;
+pub mod fuzzing;
 pub mod metrics;
 pub mod session;
 pub mod settings;

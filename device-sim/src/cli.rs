@@ -5,12 +5,16 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{ArgGroup, Parser};
-use unicity_device_sim::{Device, DeviceCertificate, DeviceIssuer, Dialer, Endpoint, FleetSettings, Limits};
+use unicity_device_sim::{
+    Device, DeviceCertificate, DeviceIssuer, Dialer, EndorsementKind, Endpoint, FleetSettings, Limits, SoftTpm,
+};
 use unicity_identity::{Environment, IdScope, InvalidId, RegistrationId, SharedAccessKey};
+
+use crate::experiment::{Accomplices, ExperimentArgs};
 
 /// Runs simulated devices: each registers with its own key or certificate, connects to the hub it is assigned, and sends telemetry.
 #[derive(Debug, Parser)]
-#[command(name = "device-sim", version, group(ArgGroup::new("credential").required(true).args(["group_key", "key", "cert_dir"])))]
+#[command(name = "device-sim", version, group(ArgGroup::new("credential").required(true).args(["group_key", "key", "cert_dir", "tpm"])))]
 pub(crate) struct Arguments {
     /// The provisioning service; its certificate must have this host
     #[arg(long, value_name = "HOST[:PORT]")]
@@ -39,6 +43,18 @@ pub(crate) struct Arguments {
     /// Private key of that issuer, PKCS#8 PEM
     #[arg(long, value_name = "FILE", requires = "cert_issuer")]
     cert_issuer_key: Option<PathBuf>,
+    /// One device with a TPM (swtpm) whose endorsement key is of this kind: rsa or ecc
+    #[arg(long, value_name = "KIND", requires = "registration_id")]
+    tpm: Option<EndorsementKind>,
+    /// Folder in which that TPM keeps its keys; without one it is a new TPM each time
+    #[arg(long, value_name = "DIR", requires = "tpm")]
+    tpm_state: Option<PathBuf>,
+    /// Print the TPM's endorsement key in base64, for its enrollment, and do nothing else
+    #[arg(long, requires = "tpm_state")]
+    pub(crate) print_endorsement_key: bool,
+    /// Port at which the provisioning service speaks HTTPS; a device with a TPM registers there
+    #[arg(long, value_name = "PORT", default_value_t = 443)]
+    https_port: u16,
     /// Registration id of the one device
     #[arg(long, value_name = "ID", conflicts_with_all = ["prefix", "count"])]
     registration_id: Option<RegistrationId>,
@@ -66,7 +82,9 @@ pub(crate) struct Arguments {
     /// Keep the sessions open until interrupted
     #[arg(long)]
     hold: bool,
-    /// Print the summary as one JSON object
+    #[command(flatten)]
+    pub(crate) experiment: ExperimentArgs,
+    /// Print the summary as one JSON object; of clones and flaky devices each step before it, one object a line
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -97,6 +115,7 @@ pub(crate) struct Plan {
     pub(crate) endpoint: Endpoint,
     pub(crate) settings: FleetSettings,
     pub(crate) devices: Vec<Device>,
+    pub(crate) accomplices: Accomplices,
 }
 
 impl Arguments {
@@ -109,6 +128,7 @@ impl Arguments {
         let mut dialer = Dialer::new(&ca)
             .map_err(|error| format!("{}: {error}", self.ca.display()))?
             .with_hub_port(self.hub_port)
+            .with_https_port(self.https_port)
             .with_limits(Limits { window: self.window, ..Limits::default() });
         for Resolve { host, address } in &self.resolve {
             dialer = dialer.with_resolved(host, *address).map_err(|error| error.to_string())?;
@@ -123,11 +143,35 @@ impl Arguments {
                 ..FleetSettings::default()
             },
             devices: self.devices(env)?,
+            accomplices: self.accomplices()?,
         })
+    }
+
+    /// Starts the one TPM, whose keys take a moment.
+    pub(crate) fn tpm(&self) -> Result<Option<SoftTpm>, String> {
+        let start = |kind| SoftTpm::start(kind, self.tpm_state.as_deref()).map_err(|error| error.to_string());
+        self.tpm.map(start).transpose()
+    }
+
+    /// A thief in a group has a device of its own there; one with an authority at hand lets it issue.
+    fn accomplices(&self) -> Result<Accomplices, String> {
+        let thieves = self.experiment.thieves().min(self.count);
+        let devices = match &self.group_key {
+            Some(group_key) => {
+                let prefix = format!("{}thief-", self.prefix);
+                Device::group_members(group_key, &prefix, thieves, &self.id_scope)
+                    .map_err(|error| self.bad_prefix(error))?
+            }
+            None => Vec::new(),
+        };
+        Ok(Accomplices { devices, issuer: self.issuer()? })
     }
 
     fn devices(&self, env: &Environment) -> Result<Vec<Device>, String> {
         let id_scope = self.id_scope.clone();
+        if let (Some(tpm), Some(id)) = (self.tpm()?, &self.registration_id) {
+            return Ok(vec![Device { registration_id: id.clone(), key: tpm.into(), id_scope }]);
+        }
         match (&self.group_key, &self.key, &self.cert_dir, &self.registration_id) {
             (Some(group_key), None, None, None) => {
                 Device::group_members(group_key, &self.prefix, self.count, &id_scope)
@@ -150,12 +194,20 @@ impl Arguments {
                 };
                 Ok(ids.into_iter().zip(certificates).map(device).collect())
             }
-            _ => Err("give --group-key, --cert-dir, or --key with --registration-id".to_owned()),
+            _ => Err("give --group-key, --cert-dir, or --key or --tpm with --registration-id".to_owned()),
         }
     }
 
     fn bad_prefix(&self, error: InvalidId) -> String {
         format!("--prefix {:?}: {error}", self.prefix)
+    }
+
+    fn issuer(&self) -> Result<Option<DeviceIssuer>, String> {
+        let (Some(issuer), Some(key)) = (&self.cert_issuer, &self.cert_issuer_key) else { return Ok(None) };
+        let read = |path: &Path| {
+            std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+        };
+        DeviceIssuer::from_pem(&read(issuer)?, &read(key)?).map(Some).map_err(|error| error.to_string())
     }
 
     fn certificates(
@@ -164,7 +216,7 @@ impl Arguments {
         ids: &[RegistrationId],
         env: &Environment,
     ) -> Result<Vec<DeviceCertificate>, String> {
-        let (Some(issuer), Some(key)) = (&self.cert_issuer, &self.cert_issuer_key) else {
+        let Some(issuer) = self.issuer()? else {
             let found = ids.iter().map(|id| DeviceCertificate::from_folder(&folder.join(id.as_str())));
             return found.collect::<Result<_, _>>().map_err(|error| {
                 format!(
@@ -173,10 +225,6 @@ impl Arguments {
                 )
             });
         };
-        let read = |path: &Path| {
-            std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
-        };
-        let issuer = DeviceIssuer::from_pem(&read(issuer)?, &read(key)?).map_err(|error| error.to_string())?;
         let (certificates, issued) = issuer.prepare(folder, ids, env).map_err(|error| error.to_string())?;
         if issued.made > 0 && !self.json {
             eprintln!("device-sim: {} certificates made, {} were there", issued.made, issued.kept);
@@ -241,6 +289,13 @@ mod tests {
             &["--cert-dir", "d", "--cert-issuer", "ca.pem"],
             &["--cert-dir", "d", "--cert-issuer-key", "ca.key"],
             &["--group-key", KEY, "--cert-issuer", "ca.pem", "--cert-issuer-key", "ca.key"],
+            &["--group-key", KEY, "--attack", "takeover"],
+            &["--group-key", KEY, "--clones", "1", "--attack", "theft"],
+            &["--group-key", KEY, "--flaky", "nap"],
+            &["--group-key", KEY, "--seed", "1"],
+            &["--tpm", "ecc"],
+            &["--tpm", "dsa", "--registration-id", "x"],
+            &["--tpm", "ecc", "--registration-id", "x", "--print-endorsement-key"],
             &["--group-key", "!"],
             &["--group-key", KEY, "--concurrency", "0"],
             &["--group-key", KEY, "--window", "0"],

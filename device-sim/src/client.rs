@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ pub struct Target {
     pub host: String,
     /// TCP port to dial.
     pub port: u16,
+    /// The address to dial from; `None` leaves it to the system.
+    pub source: Option<IpAddr>,
     /// Verifies the server, and shows the device's certificate if it has one; else one value for all devices.
     pub tls: Arc<ClientConfig>,
     /// The name that `tls` verifies, for messages.

@@ -1,4 +1,5 @@
-//! What a device proves itself with: a symmetric key, or a certificate and the private key that belongs to it.
+//! What a device proves itself with: a symmetric key, a certificate and the private key that belongs to it, a TPM, or a token
+//! that somebody copied.
 
 use std::fmt;
 use std::path::Path;
@@ -9,9 +10,10 @@ use rustls::crypto::ring;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use unicity_identity::SharedAccessKey;
+use unicity_identity::sas::percent_encode;
+use unicity_identity::{SasToken, SharedAccessKey};
 
-use crate::SimError;
+use crate::{SimError, SoftTpm};
 
 /// The name of a device's chain within its folder: its own certificate first, then its intermediates.
 pub(crate) const CHAIN_FILE: &str = "device-chain.pem";
@@ -19,12 +21,58 @@ pub(crate) const CHAIN_FILE: &str = "device-chain.pem";
 pub(crate) const KEY_FILE: &str = "device.key";
 
 /// How a device proves who it is, at the provisioning service and at its hub.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Credential {
     /// A symmetric key: the password is a SAS token.
     Key(SharedAccessKey),
     /// A certificate, shown in the TLS handshake: there is no password.
     Certificate(DeviceCertificate),
+    /// A TPM: its tokens are signed inside, and it registers over HTTPS, where the challenge is.
+    Tpm(SoftTpm),
+    /// A token that was copied, sent as it is, whatever it was made for.
+    Token(String),
+}
+
+impl Credential {
+    /// A SAS token for `resource` that ends at `expiry` (seconds since the Unix epoch); none for a certificate, which
+    /// proves itself in the handshake.
+    ///
+    /// # Errors
+    /// [`SimError::Tpm`] if the TPM does not sign.
+    pub async fn token(&self, resource: &str, expiry: u64, policy: Option<&str>) -> Result<Option<String>, SimError> {
+        match self {
+            Self::Key(key) => Ok(Some(SasToken::create(key, resource, expiry, policy))),
+            Self::Certificate(_) => Ok(None),
+            Self::Tpm(tpm) => tpm_token(tpm, resource, expiry, policy).await.map(Some),
+            Self::Token(token) => Ok(Some(token.clone())),
+        }
+    }
+}
+
+async fn tpm_token(tpm: &SoftTpm, resource: &str, expiry: u64, policy: Option<&str>) -> Result<String, SimError> {
+    use base64::Engine as _;
+    let resource = percent_encode(resource);
+    let signature = tpm.sign(format!("{resource}\n{expiry}").into_bytes()).await?;
+    let signature = base64::engine::general_purpose::STANDARD.encode(signature);
+    let policy = policy.map(|policy| format!("&skn={}", percent_encode(policy))).unwrap_or_default();
+    Ok(format!("SharedAccessSignature sr={resource}&sig={}&se={expiry}{policy}", percent_encode(&signature)))
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Key(_) => "Credential::Key",
+            Self::Certificate(_) => "Credential::Certificate",
+            Self::Tpm(_) => "Credential::Tpm",
+            Self::Token(_) => "Credential::Token",
+        })
+    }
+}
+
+impl From<SoftTpm> for Credential {
+    fn from(tpm: SoftTpm) -> Self {
+        Self::Tpm(tpm)
+    }
 }
 
 impl From<SharedAccessKey> for Credential {
@@ -41,7 +89,13 @@ impl From<DeviceCertificate> for Credential {
 
 /// A device's certificate with its intermediates and its private key, parsed once. A clone shares both.
 #[derive(Clone)]
-pub struct DeviceCertificate(Arc<SingleCertAndKey>);
+pub struct DeviceCertificate(Arc<Pair>);
+
+struct Pair {
+    resolver: Arc<SingleCertAndKey>,
+    /// Kept as it came, for whoever copies it.
+    key: PrivateKeyDer<'static>,
+}
 
 impl DeviceCertificate {
     /// Reads PEM: the device's own certificate first, then its intermediates; and the private key (PKCS#8, PKCS#1 or
@@ -58,9 +112,9 @@ impl DeviceCertificate {
             return Err(refused("the chain holds no certificate".to_owned()));
         }
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| refused(format!("no private key: {error}")))?;
-        let certified = CertifiedKey::from_der(chain, key, &ring::default_provider())
+        let certified = CertifiedKey::from_der(chain, key.clone_key(), &ring::default_provider())
             .map_err(|error| refused(format!("key and certificate cannot be used: {error}")))?;
-        Ok(Self(Arc::new(SingleCertAndKey::from(certified))))
+        Ok(Self(Arc::new(Pair { resolver: Arc::new(SingleCertAndKey::from(certified)), key })))
     }
 
     /// Reads `device-chain.pem` and `device.key` of a device's folder.
@@ -79,7 +133,12 @@ impl DeviceCertificate {
 
     /// What rustls asks when a server wants a certificate.
     pub(crate) fn resolver(&self) -> Arc<dyn ResolvesClientCert> {
-        Arc::clone(&self.0) as Arc<dyn ResolvesClientCert>
+        Arc::clone(&self.0.resolver) as Arc<dyn ResolvesClientCert>
+    }
+
+    /// The private key, for a thief who has read the device's disk.
+    pub(crate) fn private_key(&self) -> &PrivateKeyDer<'static> {
+        &self.0.key
     }
 }
 

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use unicity_identity::{DeviceId, Environment, IdScope, RegistrationId, SasToken, SharedAccessKey, derive_device_key};
+use unicity_identity::{DeviceId, Environment, IdScope, RegistrationId, SharedAccessKey, derive_device_key};
 
-use crate::Credential;
 use crate::client::Login;
-use crate::topic;
+use crate::{Credential, SimError, topic};
 
 /// How long a token lives, as the Python and Node SDKs have it.
-const TOKEN_SECONDS: u64 = 3600;
+pub(crate) const TOKEN_SECONDS: u64 = 3600;
 
 /// A device as it leaves the factory: it knows an id scope, its registration id and its key or certificate,
 /// nothing else.
@@ -54,45 +53,52 @@ impl Device {
         (1..=count).map(|number| format!("{prefix}{number:0digits$}").parse()).collect()
     }
 
-    pub(crate) fn provisioning_login(&self, env: &Environment, keep_alive: Duration) -> Login {
+    pub(crate) async fn provisioning_login(&self, env: &Environment, keep_alive: Duration) -> Result<Login, SimError> {
         let (scope, id) = (self.id_scope.as_str(), self.registration_id.as_str());
-        Login {
+        Ok(Login {
             client_id: id.to_owned(),
             user_name: topic::provisioning_user_name(scope, id),
-            password: password(&self.key, &format!("{scope}/registrations/{id}"), env),
+            password: self.key.token(&provisioning_resource(self), expiry(env), None).await?,
             keep_alive,
             clean_session: true,
-        }
+        })
     }
 }
 
-pub(crate) fn hub_login(
+pub(crate) async fn hub_login(
     hub_host: &str,
     device_id: &DeviceId,
     credential: &Credential,
     env: &Environment,
     keep_alive: Duration,
-) -> Login {
-    Login {
+) -> Result<Login, SimError> {
+    Ok(Login {
         client_id: device_id.as_str().to_owned(),
         user_name: topic::hub_user_name(hub_host, device_id.as_str()),
-        password: password(credential, &format!("{hub_host}/devices/{device_id}"), env),
+        password: credential.token(&hub_resource(hub_host, device_id), expiry(env), None).await?,
         keep_alive,
         clean_session: true,
-    }
+    })
 }
 
-/// A token for the resource; none for a certificate, which proved itself in the handshake.
-fn password(credential: &Credential, resource: &str, env: &Environment) -> Option<String> {
-    match credential {
-        Credential::Key(key) => Some(SasToken::create(key, resource, env.now().unix_seconds() + TOKEN_SECONDS, None)),
-        Credential::Certificate(_) => None,
-    }
+/// What a token for the provisioning service is for.
+pub(crate) fn provisioning_resource(device: &Device) -> String {
+    format!("{}/registrations/{}", device.id_scope, device.registration_id)
+}
+
+/// What a token for a hub is for.
+pub(crate) fn hub_resource(hub_host: &str, device_id: &DeviceId) -> String {
+    format!("{hub_host}/devices/{device_id}")
+}
+
+/// When a token ends that is made now, in seconds since the Unix epoch.
+pub(crate) fn expiry(env: &Environment) -> u64 {
+    env.now().unix_seconds() + TOKEN_SECONDS
 }
 
 #[cfg(test)]
 mod tests {
-    use unicity_identity::Timestamp;
+    use unicity_identity::{SasToken, Timestamp};
 
     use super::*;
 
@@ -103,7 +109,7 @@ mod tests {
     fn key(device: &Device) -> &SharedAccessKey {
         match &device.key {
             Credential::Key(key) => key,
-            Credential::Certificate(_) => panic!("a member of a group has a key"),
+            other => panic!("a member of a group has a key, not {other:?}"),
         }
     }
 
@@ -116,27 +122,27 @@ mod tests {
         assert!(Device::group_members(&group_key(), "no/slash", 1, &"0ne1".parse().unwrap()).is_err());
     }
 
-    #[test]
-    fn both_logins_carry_tokens_that_the_service_would_take() {
+    #[tokio::test]
+    async fn both_logins_carry_tokens_that_the_service_would_take() {
         let env = Environment::new(|| Timestamp(1_000_000), || [1; 32]);
         let device = Device::of_group(&group_key(), "dev-1".parse().unwrap(), "0ne00000000".parse().unwrap());
 
-        let login = device.provisioning_login(&env, Duration::ZERO);
+        let login = device.provisioning_login(&env, Duration::ZERO).await.unwrap();
         let token = SasToken::parse(login.password.as_deref().unwrap()).unwrap();
         assert!(token.verify(key(&device)) && token.is_for_registration("0ne00000000", "dev-1"));
         assert_eq!(token.expiry_seconds(), 1000 + TOKEN_SECONDS);
         assert_eq!(login.client_id, "dev-1");
 
         let device_id = "Dev#1".parse().unwrap();
-        let login = hub_login("hub.example", &device_id, &device.key, &env, Duration::ZERO);
+        let login = hub_login("hub.example", &device_id, &device.key, &env, Duration::ZERO).await.unwrap();
         let token = SasToken::parse(login.password.as_deref().unwrap()).unwrap();
         assert!(token.verify(key(&device)) && token.is_for_device("hub.example", "Dev#1", None));
         assert_eq!(login.client_id, "Dev#1");
         assert!(!format!("{login:?}").contains(&login.password.unwrap()), "a password was printed");
     }
 
-    #[test]
-    fn a_certificate_needs_no_password() {
+    #[tokio::test]
+    async fn a_certificate_needs_no_password() {
         let env = Environment::new(|| Timestamp(1_000_000), || [1; 32]);
         let own = rcgen::generate_simple_self_signed(["dev-1".to_owned()]).unwrap();
         let (chain, key) = (own.cert.pem(), own.signing_key.serialize_pem());
@@ -146,11 +152,12 @@ mod tests {
             key: certificate.into(),
             id_scope: "0ne00000000".parse().unwrap(),
         };
-        let login = device.provisioning_login(&env, Duration::ZERO);
+        let login = device.provisioning_login(&env, Duration::ZERO).await.unwrap();
         assert!(
             login.password.is_none() && login.user_name.starts_with("0ne00000000/registrations/dev-1/api-version=")
         );
-        let login = hub_login("hub.example", &"dev-1".parse().unwrap(), &device.key, &env, Duration::ZERO);
+        let login =
+            hub_login("hub.example", &"dev-1".parse().unwrap(), &device.key, &env, Duration::ZERO).await.unwrap();
         assert!(login.password.is_none() && login.user_name.starts_with("hub.example/dev-1/?api-version="));
     }
 }

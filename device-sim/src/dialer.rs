@@ -15,6 +15,8 @@ use crate::{Credential, RumqttClient, SimError};
 
 /// The port that every SDK has fixed.
 const MQTT_PORT: u16 = 8883;
+/// The port of HTTPS.
+const HTTPS_PORT: u16 = 443;
 
 /// Host and port of a provisioning service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +96,8 @@ impl Default for Limits {
 pub struct Dialer {
     trust: Trust,
     hub_port: u16,
+    https_port: u16,
+    source: Option<IpAddr>,
     resolved: HashMap<String, Resolved>,
     limits: Limits,
 }
@@ -113,6 +117,8 @@ impl Dialer {
         Ok(Self {
             trust: Trust::from_pem(ca_pem)?,
             hub_port: MQTT_PORT,
+            https_port: HTTPS_PORT,
+            source: None,
             resolved: HashMap::new(),
             limits: Limits::default(),
         })
@@ -136,6 +142,19 @@ impl Dialer {
         Self { hub_port, ..self }
     }
 
+    /// The port at which the provisioning service speaks HTTPS, instead of 443; devices with a TPM register there.
+    #[must_use]
+    pub fn with_https_port(self, https_port: u16) -> Self {
+        Self { https_port, ..self }
+    }
+
+    /// Dials from this address of the machine; on Linux every address of 127.0.0.0/8 is one. Needs
+    /// [`DirectClient`](crate::DirectClient): rumqttc cannot choose.
+    #[must_use]
+    pub fn with_source(self, source: IpAddr) -> Self {
+        Self { source: Some(source), ..self }
+    }
+
     /// Another patience than the default.
     #[must_use]
     pub fn with_limits(self, limits: Limits) -> Self {
@@ -152,6 +171,11 @@ impl Dialer {
         self.target(&endpoint.host, endpoint.port, credential)
     }
 
+    /// The HTTPS side of a provisioning service.
+    pub(crate) fn https(&self, endpoint: &Endpoint, credential: &Credential) -> Result<Target, SimError> {
+        Ok(Target { port: self.https_port, ..self.target(&endpoint.host, self.https_port, credential)? })
+    }
+
     pub(crate) fn hub(&self, host: &str, credential: &Credential) -> Result<Target, SimError> {
         self.target(host, self.hub_port, credential)
     }
@@ -162,13 +186,14 @@ impl Dialer {
             None => (host.to_owned(), port, self.trust.config()),
         };
         let tls = match credential {
-            Credential::Key(_) => tls,
             Credential::Certificate(certificate) => tls::with_certificate(&tls, certificate),
+            Credential::Key(_) | Credential::Tpm(_) | Credential::Token(_) => tls,
         };
         RumqttClient::check_host(&dialled)?;
         Ok(Target {
             host: dialled,
             port,
+            source: self.source,
             tls,
             verified_host: host.to_owned(),
             connect_timeout: self.limits.connect,

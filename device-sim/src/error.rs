@@ -17,6 +17,12 @@ pub enum SimError {
     /// A device's certificate or private key cannot be used, or not be made.
     #[error("certificate: {0}")]
     Certificate(String),
+    /// swtpm is not installed.
+    #[error("swtpm is not installed: it is in the package `swtpm` (apt-get install swtpm)")]
+    NoSwtpm,
+    /// A TPM, or the process that plays one, does not do what it should.
+    #[error("TPM: {0}")]
+    Tpm(String),
     /// No TCP connection.
     #[error("cannot connect to {to}: {source}")]
     Connect {
@@ -82,6 +88,7 @@ impl SimError {
             Self::Address(_) => "address",
             Self::Trust(_) => "trust",
             Self::Certificate(_) => "certificate",
+            Self::NoSwtpm | Self::Tpm(_) => "tpm",
             Self::Connect { .. } => "connect",
             Self::Tls { .. } => "tls",
             Self::Refused(code) => code.kind(),

@@ -64,7 +64,7 @@ impl<C: MqttClient> HubSession<C> {
     ) -> Result<Self, SimError> {
         let limits = dialer.limits();
         let started = Instant::now();
-        let login = hub_login(&assignment.hub_host, &assignment.device_id, credential, env, limits.keep_alive);
+        let login = hub_login(&assignment.hub_host, &assignment.device_id, credential, env, limits.keep_alive).await?;
         let client = C::connect(&dialer.hub(&assignment.hub_host, credential)?, login).await?;
         Ok(Self {
             client,

@@ -72,8 +72,28 @@ impl DeviceIssuer {
     /// # Errors
     /// [`SimError::Certificate`].
     pub fn issue(&self, id: &RegistrationId, env: &Environment) -> Result<(String, String), SimError> {
-        let refused = |error: rcgen::Error| SimError::Certificate(format!("cannot issue for {id}: {error}"));
-        let key = KeyPair::generate().map_err(refused)?;
+        let key = KeyPair::generate().map_err(|error| cannot_issue(id, &error))?;
+        Ok((self.certify(id, &key, env)?, key.serialize_pem()))
+    }
+
+    /// Makes another certificate over the key of a device that has one: what an authority does that does not look, when
+    /// somebody with a copied key asks for a name of his own.
+    ///
+    /// # Errors
+    /// [`SimError::Certificate`].
+    pub fn issue_over(
+        &self,
+        id: &RegistrationId,
+        copied: &DeviceCertificate,
+        env: &Environment,
+    ) -> Result<DeviceCertificate, SimError> {
+        let key = KeyPair::try_from(copied.private_key()).map_err(|error| cannot_issue(id, &error))?;
+        let chain = self.certify(id, &key, env)?;
+        DeviceCertificate::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes())
+    }
+
+    /// A certificate for `key`, and the issuer's chain behind it.
+    fn certify(&self, id: &RegistrationId, key: &KeyPair, env: &Environment) -> Result<String, SimError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, id.as_str());
@@ -87,8 +107,8 @@ impl DeviceIssuer {
         let moment = |seconds| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
         params.not_before = moment(now.saturating_sub(HEAD_START_SECONDS));
         params.not_after = moment(now + LIFE_SECONDS);
-        let certificate = params.signed_by(&key, &self.issuer).map_err(refused)?;
-        Ok((format!("{}{}", certificate.pem(), self.chain), key.serialize_pem()))
+        let certificate = params.signed_by(key, &self.issuer).map_err(|error| cannot_issue(id, &error))?;
+        Ok(format!("{}{}", certificate.pem(), self.chain))
     }
 
     /// The certificates of `ids`, in that order: from `folder` where they are there, else made on all processors and
@@ -163,6 +183,10 @@ impl DeviceIssuer {
             None => false,
         }
     }
+}
+
+fn cannot_issue(id: &RegistrationId, error: &rcgen::Error) -> SimError {
+    SimError::Certificate(format!("cannot issue for {id}: {error}"))
 }
 
 fn cannot_write(path: &Path, error: &std::io::Error) -> SimError {

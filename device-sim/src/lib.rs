@@ -9,12 +9,16 @@
 //! The wall clock and randomness are arguments ([`unicity_identity::Environment`]); elapsed times are monotonic.
 
 mod answer;
+mod attack;
 mod client;
 mod credential;
 mod device;
 mod dialer;
+mod direct;
 mod error;
+mod flaky;
 mod fleet;
+mod https;
 mod hub_session;
 mod issue;
 mod life;
@@ -22,17 +26,25 @@ mod message;
 mod progress;
 mod provision;
 mod rumqtt;
+mod socket;
 mod stages;
 mod summary;
 mod tls;
 mod topic;
+mod tpm;
 
 pub use answer::{Answer, Decision, decide};
+pub use attack::{
+    ATTACK_PROPERTY, Actor, AttackKind, AttackOutcome, AttackReport, Remake, Scene, Seen, Step, StepWatcher,
+    UnknownAttack, run_attack,
+};
 pub use client::{Incoming, Login, MqttClient, Outgoing, Target};
 pub use credential::{Credential, DeviceCertificate};
 pub use device::Device;
 pub use dialer::{Dialer, Endpoint, InvalidEndpoint, Limits};
+pub use direct::DirectClient;
 pub use error::{ConnackCode, Rejection, SessionEnd, SimError};
+pub use flaky::{Disturbance, FlakyReport, Habits, Stretch, UnknownDisturbance, live_flaky};
 pub use fleet::{Fleet, FleetResult, FleetSettings, Stopper};
 pub use hub_session::{HubSession, RawOutcome};
 pub use issue::{DeviceIssuer, Issued};
@@ -43,3 +55,4 @@ pub use provision::{Assignment, ProvisionTimes, provision, provision_with};
 pub use rumqtt::RumqttClient;
 pub use stages::{Stage, StageHistograms};
 pub use summary::{ErrorSummary, StageSummary, Summary};
+pub use tpm::{EndorsementKind, SoftTpm};

@@ -114,7 +114,9 @@ impl Surroundings {
         self.progress.add(|progress| &progress.provisioned);
         let took = registered.times;
         times.record(Stage::ProvisioningConnect, took.connect);
-        times.record(Stage::Subscribe, took.subscribe);
+        if !took.subscribe.is_zero() {
+            times.record(Stage::Subscribe, took.subscribe);
+        }
         times.record(Stage::Register, took.register);
         times.record(Stage::Provisioned, took.total());
         let assignment = outcome.assignment.insert(registered);
@@ -150,7 +152,7 @@ impl Surroundings {
 
 /// The wait after so many failures in a row: doubling from 200 ms to 10 s, of which `random` (0 to 255) takes away up to
 /// half, so that a fleet that was refused together does not come back together.
-fn back_off(failures: u32, random: u8) -> Duration {
+pub(crate) fn back_off(failures: u32, random: u8) -> Duration {
     let full = Duration::from_millis(200).saturating_mul(1 << failures.saturating_sub(1).min(10));
     let full = full.min(Duration::from_secs(10));
     full - full.mul_f64(f64::from(random) / 511.0)

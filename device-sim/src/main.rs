@@ -1,6 +1,7 @@
 //! `device-sim`: a fleet of simulated devices from the command line.
 
 mod cli;
+mod experiment;
 
 use std::io::{IsTerminal, Write as _};
 use std::process::ExitCode;
@@ -25,10 +26,17 @@ fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> ExitCode {
     let environment = environment();
+    if arguments.print_endorsement_key {
+        return print_endorsement_key(&arguments);
+    }
     let plan = match arguments.plan(&environment) {
         Ok(plan) => plan,
         Err(message) => return failure(&message),
     };
+    if arguments.experiment.is_wanted() {
+        let done = experiment::run(&arguments.experiment, arguments.json, plan, environment, told_to_stop()).await;
+        return if done { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let fleet = Fleet::new(plan.dialer, plan.endpoint, plan.settings, environment);
     let stopper = fleet.stopper();
     tokio::spawn(async move {
@@ -52,6 +60,19 @@ async fn run(arguments: Arguments) -> ExitCode {
     // A closed pipe is the reader's choice.
     let _ = writeln!(std::io::stdout(), "{printed}");
     if result.summary.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn print_endorsement_key(arguments: &Arguments) -> ExitCode {
+    use base64::Engine as _;
+    match arguments.tpm() {
+        Ok(Some(tpm)) => {
+            let key = base64::engine::general_purpose::STANDARD.encode(tpm.endorsement_key());
+            let _ = writeln!(std::io::stdout(), "{key}");
+            ExitCode::SUCCESS
+        }
+        Ok(None) => failure("--print-endorsement-key needs --tpm"),
+        Err(message) => failure(&message),
+    }
 }
 
 /// Returns at SIGINT or SIGTERM; never if the process cannot be told.

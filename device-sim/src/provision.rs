@@ -10,7 +10,7 @@ use unicity_identity::{DeviceId, Environment};
 use crate::answer::{Answer, Decision, decide};
 use crate::client::{Incoming, MqttClient, Outgoing};
 use crate::error::SimError;
-use crate::{Device, Dialer, Endpoint, Limits, RumqttClient, topic};
+use crate::{Credential, Device, Dialer, Endpoint, Limits, RumqttClient, https, topic};
 
 /// Where a device was sent, and who it is there.
 #[derive(Debug, Clone, Serialize)]
@@ -29,9 +29,9 @@ pub struct Assignment {
 /// The steps of a registration, each from the end of the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ProvisionTimes {
-    /// TCP, TLS, and CONNECT to CONNACK: rumqttc does all three in one call.
+    /// TCP, TLS, and CONNECT to CONNACK: rumqttc does all three in one call. Over HTTPS TCP and TLS of the last request.
     pub connect: Duration,
-    /// SUBSCRIBE to SUBACK.
+    /// SUBSCRIBE to SUBACK; zero over HTTPS.
     pub subscribe: Duration,
     /// The first register request to the answer `assigned`, waits included.
     pub register: Duration,
@@ -47,7 +47,8 @@ impl ProvisionTimes {
     }
 }
 
-/// Registers `device` at `endpoint` with rumqttc, and leaves.
+/// Registers `device` at `endpoint` with rumqttc, and leaves. A device with a TPM registers over HTTPS, where its challenge
+/// is.
 ///
 /// # Errors
 /// [`SimError`]; a refused CONNECT is [`SimError::Refused`] with its code, a final answer [`SimError::Rejected`],
@@ -71,10 +72,13 @@ pub async fn provision_with<C: MqttClient>(
     device: &Device,
     env: &Environment,
 ) -> Result<Assignment, SimError> {
+    if let Credential::Tpm(tpm) = &device.key {
+        return https::provision(dialer, endpoint, device, tpm, env).await;
+    }
     let limits = dialer.limits();
     let started = Instant::now();
     let target = dialer.endpoint(endpoint, &device.key)?;
-    let mut client = C::connect(&target, device.provisioning_login(env, limits.keep_alive)).await?;
+    let mut client = C::connect(&target, device.provisioning_login(env, limits.keep_alive).await?).await?;
     let mut times = ProvisionTimes { connect: started.elapsed(), ..ProvisionTimes::default() };
     let assigned = register(&mut client, device, env, limits, &mut times).await;
     client.disconnect().await;

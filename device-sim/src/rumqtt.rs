@@ -15,6 +15,7 @@ use rumqttc::{
 
 use crate::client::{Incoming, Login, MqttClient, Outgoing, Target};
 use crate::error::{ConnackCode, SessionEnd, SimError};
+use crate::socket::is_end_of_stream;
 
 /// Largest packet either way, in bytes: a hub's 256 KiB message with its topic, and room to be refused above it.
 const PACKET_MAX: usize = 512 * 1024;
@@ -67,6 +68,9 @@ impl RumqttClient {
 
 impl MqttClient for RumqttClient {
     async fn connect(target: &Target, login: Login) -> Result<Self, SimError> {
+        if let Some(source) = target.source {
+            return Err(SimError::Address(format!("rumqttc chooses no source address, so from {source} nothing")));
+        }
         let mut options = MqttOptions::new(login.client_id, target.host.as_str(), target.port);
         options
             .set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(target.tls.clone())))
@@ -168,18 +172,6 @@ fn tls_error(error: &io::Error) -> Option<rustls::Error> {
 
 fn is_tls(error: &io::Error) -> bool {
     tls_error(error).is_some()
-}
-
-/// A server that drops a connection is not always polite about TLS and TCP.
-fn is_end_of_stream(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe
-            | io::ErrorKind::NotConnected
-    )
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use unicity_identity::device::{CertificateBinding, DeviceAuthentication};
 use unicity_identity::error::Subject;
 use unicity_identity::{
     ClientIdentity, DeviceId, DeviceStatus, GenerationId, HubDirectory, HubName, KeyFingerprint, KeySlot, ModuleId,
-    Refusal, SasToken, Timestamp, Vault,
+    Refusal, RegistrationId, SasToken, Timestamp, Vault,
 };
 
 use crate::{AuthMethod, DeviceDirectory};
@@ -38,6 +38,8 @@ pub struct HubCertificate<'a> {
     pub common_name: Option<&'a str>,
     /// Whether it may be used now: in its time, not denied, not revoked; with `true`, its chain must lead to a verified authority.
     pub check: &'a dyn Fn(bool) -> Result<(), Refusal>,
+    /// The chain shown as JSON, for a refusal under this name.
+    pub evidence: &'a dyn Fn(&'static str) -> String,
 }
 
 impl std::fmt::Debug for HubCertificate<'_> {
@@ -62,6 +64,10 @@ pub struct HubGrant {
     pub key_fingerprint: KeyFingerprint,
     /// When the token ends, in seconds since the Unix epoch; `None` for a certificate.
     pub token_expiry_seconds: Option<u64>,
+    /// The registration that owns the identity; `None` for one made by hand.
+    pub registration: Option<RegistrationId>,
+    /// All keys of the identity.
+    pub keys: Vec<KeyFingerprint>,
 }
 
 /// Checks a device's credential against its hub identity. Call it at CONNECT, and once more after the session is in the table: a
@@ -122,6 +128,8 @@ pub fn authenticate(
         auth_method,
         key_fingerprint,
         token_expiry_seconds,
+        keys: device.authentication.keys().into_iter().collect(),
+        registration: device.registration,
     })
 }
 
@@ -200,7 +208,7 @@ impl Proof<'_> {
                 ),
                 remedy: "a device with a new key registers again; else compare thumbprints with `unicity device show`"
                     .into(),
-                evidence: "{}".into(),
+                evidence: (shown.evidence)("OtherCertificate"),
             });
         }
         (shown.check)(false)?;
@@ -220,7 +228,7 @@ impl Proof<'_> {
                     self.device_id
                 ),
                 remedy: "issue the device a certificate whose CN is its device id".into(),
-                evidence: "{}".into(),
+                evidence: (shown.evidence)("CommonName"),
             });
         }
         Ok(shown.key)

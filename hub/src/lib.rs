@@ -19,4 +19,6 @@ pub use ports::{
     TelemetryReader,
 };
 pub use record::{AuthMethod, RecordBody, SessionStamp, TelemetryRecord};
-pub use sessions::{CloseReason, Inserted, SessionControl, Sessions, Takeover};
+pub use sessions::{
+    CloseReason, Inserted, RegisteringPlace, Rejudge, SessionControl, SessionFacts, Sessions, Takeover,
+};

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use unicity_identity::ClientIdentity;
+use unicity_identity::{ClientIdentity, Facets};
 
 use crate::{Message, SessionEpoch};
 
@@ -27,6 +27,28 @@ pub enum CloseReason {
 pub trait SessionControl: Send + Sync {
     /// Asks the session to close; it may be called more than once.
     fn close(&self, reason: CloseReason);
+
+    /// What the session is known by to revocations; `None`: not known yet, or never.
+    fn facts(&self) -> Option<Arc<SessionFacts>> {
+        None
+    }
+}
+
+/// Judges a session's certificate again, by what is trusted now. `false`: it would not be let in any more.
+pub type Rejudge = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// What a session is known by where authorities, keys and identities are revoked.
+pub struct SessionFacts {
+    /// Who it is, and what its proof rests on.
+    pub facets: Facets,
+    /// For a session that a certificate opened. May take a few signatures' time.
+    pub rejudge: Option<Rejudge>,
+}
+
+impl std::fmt::Debug for SessionFacts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SessionFacts").field("facets", &self.facets).finish_non_exhaustive()
+    }
 }
 
 struct Live {
@@ -65,10 +87,30 @@ pub enum Inserted {
     },
 }
 
-/// All live sessions of this server.
+/// All live sessions of this server: those of hub clients, one each, and those of devices that register.
 pub struct Sessions {
     shards: Box<[Mutex<HashMap<ClientIdentity, Live>>]>,
     hasher: RandomState,
+    registering: Mutex<Registering>,
+}
+
+/// Sessions in the provisioning role. Any number of them may be one device's; they have no epoch.
+#[derive(Default)]
+struct Registering {
+    sessions: HashMap<u64, Arc<dyn SessionControl>>,
+    last: u64,
+}
+
+/// A place among the sessions of registering devices, given back when dropped.
+pub struct RegisteringPlace {
+    sessions: Arc<Sessions>,
+    number: u64,
+}
+
+impl Drop for RegisteringPlace {
+    fn drop(&mut self) {
+        self.sessions.registering.lock().sessions.remove(&self.number);
+    }
 }
 
 impl Default for Sessions {
@@ -81,7 +123,11 @@ impl Sessions {
     /// A table with so many locks.
     #[must_use]
     pub fn new(shards: usize) -> Self {
-        Self { shards: (0..shards.max(1)).map(|_| Mutex::default()).collect(), hasher: RandomState::new() }
+        Self {
+            shards: (0..shards.max(1)).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            registering: Mutex::default(),
+        }
     }
 
     fn shard(&self, client: &ClientIdentity) -> &Mutex<HashMap<ClientIdentity, Live>> {
@@ -138,6 +184,62 @@ impl Sessions {
             }
             None => false,
         }
+    }
+
+    /// Takes the session of a registering device in, so that a revocation finds it.
+    pub fn enter_registering(self: &Arc<Self>, control: Arc<dyn SessionControl>) -> RegisteringPlace {
+        let mut registering = self.registering.lock();
+        registering.last += 1;
+        let number = registering.last;
+        registering.sessions.insert(number, control);
+        drop(registering);
+        RegisteringPlace { sessions: Arc::clone(self), number }
+    }
+
+    /// Walks all sessions of both roles. A shard is locked while it is walked: `visit` must return at once.
+    fn walk(&self, mut visit: impl FnMut(&Arc<dyn SessionControl>)) {
+        for shard in &self.shards {
+            shard.lock().values().for_each(|live| visit(&live.control));
+        }
+        self.registering.lock().sessions.values().for_each(visit);
+    }
+
+    fn matching(&self, meant: impl Fn(&Facets) -> bool) -> Vec<Arc<dyn SessionControl>> {
+        let mut found = Vec::new();
+        self.walk(|control| {
+            if control.facts().is_some_and(|facts| meant(&facts.facets)) {
+                found.push(Arc::clone(control));
+            }
+        });
+        found
+    }
+
+    /// The number of sessions, of both roles, that `meant` picks.
+    #[must_use]
+    pub fn count_where(&self, meant: impl Fn(&Facets) -> bool) -> usize {
+        self.matching(meant).len()
+    }
+
+    /// Asks all sessions, of both roles, that `meant` picks to close, and says how many there were. A session that opens meanwhile is
+    /// not missed if what `meant` rests on was true before: it looks again after it is in the table.
+    pub fn close_where(&self, reason: &CloseReason, meant: impl Fn(&Facets) -> bool) -> usize {
+        let found = self.matching(meant);
+        found.iter().for_each(|control| control.close(reason.clone()));
+        found.len()
+    }
+
+    /// Judges the sessions of certificates again and closes those that would not be let in any more; says how many. Takes a few
+    /// signatures' time for each: not for an async thread.
+    pub fn rejudge(&self, reason: &CloseReason) -> usize {
+        let mut judged = Vec::new();
+        self.walk(|control| {
+            if let Some(rejudge) = control.facts().and_then(|facts| facts.rejudge.clone()) {
+                judged.push((Arc::clone(control), rejudge));
+            }
+        });
+        judged.retain(|(_, rejudge)| !rejudge());
+        judged.iter().for_each(|(control, _)| control.close(reason.clone()));
+        judged.len()
     }
 
     /// The epoch of a client's live session.
@@ -243,6 +345,48 @@ mod tests {
         assert!(sessions.arm(&client(), epoch(3), None), "a session without a will is asked too");
         assert!(sessions.remove(&client(), epoch(3)).is_some_and(|will| will.is_none()));
         assert!(!sessions.arm(&client(), epoch(3), Some(will(3))));
+    }
+
+    struct Known(Arc<SessionFacts>, Mutex<usize>);
+    impl SessionControl for Known {
+        fn close(&self, _: CloseReason) {
+            *self.1.lock() += 1;
+        }
+        fn facts(&self) -> Option<Arc<SessionFacts>> {
+            Some(self.0.clone())
+        }
+    }
+
+    fn known(registration: &str, rejudge: Option<Rejudge>) -> Arc<Known> {
+        let facets = Facets { registration: Some(registration.parse().unwrap()), ..Facets::default() };
+        Arc::new(Known(Arc::new(SessionFacts { facets, rejudge }), Mutex::default()))
+    }
+
+    #[test]
+    fn a_predicate_reaches_hub_sessions_and_registering_ones_alike() {
+        let sessions = Arc::new(Sessions::default());
+        let reason = CloseReason::IdentityChanged("revoked");
+        let (hub, registering, other) = (known("a", None), known("a", None), known("b", None));
+        sessions.insert(&client(), epoch(1), hub.clone());
+        let place = sessions.enter_registering(registering.clone());
+        let _other = sessions.enter_registering(other.clone());
+        // One that is not described yet is passed over.
+        let _new = sessions.enter_registering(Arc::new(Handle(Mutex::default())));
+        let meant = |facets: &Facets| facets.registration.as_ref().is_some_and(|id| id.as_str() == "a");
+        assert_eq!((sessions.count_where(meant), sessions.close_where(&reason, meant)), (2, 2));
+        assert_eq!((*hub.1.lock(), *registering.1.lock(), *other.1.lock()), (1, 1, 0));
+        drop(place);
+        assert_eq!(sessions.close_where(&reason, meant), 1, "who has left is not found");
+    }
+
+    #[test]
+    fn sessions_of_certificates_are_judged_again_and_others_are_left_alone() {
+        let sessions = Arc::new(Sessions::default());
+        let (good, bad, key) =
+            (known("a", Some(Arc::new(|| true))), known("b", Some(Arc::new(|| false))), known("c", None));
+        let _places = [good.clone(), bad.clone(), key.clone()].map(|control| sessions.enter_registering(control));
+        assert_eq!(sessions.rejudge(&CloseReason::Stopping), 1);
+        assert_eq!((*good.1.lock(), *bad.1.lock(), *key.1.lock()), (0, 1, 0));
     }
 
     #[test]

@@ -229,6 +229,22 @@ pub enum Refusal {
         /// By which policy.
         by: String,
     },
+    /// The key is denied: by hand, or because an identity that held it was revoked.
+    #[error("key {fingerprint} is denied{}", .holder.as_ref().map(|holder| format!(" (it is or was the key of {holder})")).unwrap_or_default())]
+    KeyDenied {
+        /// The key.
+        fingerprint: KeyFingerprint,
+        /// Who holds or held it, if that is known.
+        holder: Option<KeyOwner>,
+    },
+    /// An operator would make or enable what is revoked, or give it a denied key.
+    #[error("{subject} cannot be made or enabled: {cause}")]
+    Barred {
+        /// What.
+        subject: String,
+        /// The revocation or denial.
+        cause: Box<Refusal>,
+    },
     /// The identity is held back under suspicion of a clone (U5).
     #[error("{owner} is in quarantine since {since}, with a score of {score}")]
     Quarantined {
@@ -346,6 +362,8 @@ impl Refusal {
             Self::Invalid { .. } => (400_004, "ArgumentInvalid"),
             Self::TooLarge { .. } => (413_001, "MessageTooLarge"),
             Self::Revoked { .. } => (401_002, "Revoked"),
+            Self::KeyDenied { .. } => (401_002, "KeyDenied"),
+            Self::Barred { .. } => (409_212, "Barred"),
             Self::Quarantined { .. } => (429_002, "Quarantined"),
             Self::OlderSessionLives { .. } => (429_003, "OlderSessionLives"),
             Self::WeakKey { .. } => (400_004, "WeakKey"),
@@ -411,6 +429,10 @@ impl Refusal {
                  force, and `--lift` takes one back"
                     .into()
             }
+            Self::KeyDenied { fingerprint, .. } => format!(
+                "if this is no mistake, make a new key on the device; else `unicity allow --key-fingerprint {fingerprint}`"
+            ),
+            Self::Barred { cause, .. } => cause.remedy(),
             Self::Quarantined { owner, .. } => format!(
                 "look at the evidence with `unicity why`, find the second device, then `unicity device release` or `unicity \
                  revoke` ({owner})"
@@ -451,7 +473,7 @@ impl Refusal {
             Self::PreconditionFailed(_) => "Precondition failed",
             Self::Invalid { .. } => "The request is invalid",
             Self::TooLarge { .. } => "The request is too large",
-            Self::Revoked { .. } => "Unauthorized",
+            Self::Revoked { .. } | Self::KeyDenied { .. } | Self::Barred { .. } => "Unauthorized",
             Self::Quarantined { .. } | Self::OlderSessionLives { .. } => "Try again later",
             Self::WeakKey { .. } => "The key is not acceptable",
             Self::Throttled { .. } => "Too many requests",

@@ -11,6 +11,7 @@ pub mod entropy;
 pub mod environment;
 pub mod error;
 pub mod fingerprint;
+pub mod fuzzing;
 pub mod hubs;
 pub mod id;
 pub mod json;
@@ -39,7 +40,7 @@ pub use id::{
 };
 pub use key::{SharedAccessKey, derive_device_key};
 pub use registration::Registration;
-pub use revocation::{Revocation, RevocationTarget};
+pub use revocation::{Facets, Revocation, RevocationTarget};
 pub use sas::SasToken;
 pub use seal::{MasterKey, Sealed};
 pub use standing::{CloneEvidence, ClonePolicy, Continuity, Standing, StandingState};

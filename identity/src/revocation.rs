@@ -30,6 +30,15 @@ pub enum RevocationTarget {
 }
 
 impl RevocationTarget {
+    /// Whether another names the same: an authority is its key, whatever it was called.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Authority { key, .. }, Self::Authority { key: other, .. }) => key == other,
+            _ => self == other,
+        }
+    }
+
     /// Whether it may mean more than one device, so that its rows follow behind.
     #[must_use]
     pub fn has_rows(&self) -> bool {
@@ -47,6 +56,51 @@ impl fmt::Display for RevocationTarget {
             Self::Group(id) => write!(f, "enrollment group {id}"),
             Self::Batch(label) => write!(f, "batch {label}"),
         }
+    }
+}
+
+/// By what a device is known where revocations are matched: at attestation, in a decision, at a hub, in the table of live sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Facets {
+    /// Its registration id; `None` for a hub identity made by hand.
+    pub registration: Option<RegistrationId>,
+    /// The group under which it registered.
+    pub group: Option<EnrollmentGroupId>,
+    /// The batch label of its individual enrollment.
+    pub batch: Option<BatchLabel>,
+    /// The key that it proved.
+    pub proven: Option<KeyFingerprint>,
+    /// All keys by which it could prove itself, as far as they are known.
+    pub keys: Vec<KeyFingerprint>,
+    /// SHA-256 of each certificate of its path, its own first, the authority's last.
+    pub certificates: Vec<[u8; 32]>,
+    /// Keys of those who vouch for it: intermediates, the authority, and whoever issued that.
+    pub authorities: Vec<KeyFingerprint>,
+}
+
+impl Facets {
+    /// Whether a revocation of `target` means this device.
+    #[must_use]
+    pub fn are_met_by(&self, target: &RevocationTarget) -> bool {
+        match target {
+            RevocationTarget::Registration(id) => self.registration.as_ref() == Some(id),
+            RevocationTarget::Key(key) => self.has_key(key),
+            RevocationTarget::Certificate(sha256) => self.certificates.contains(sha256),
+            RevocationTarget::Authority { key, .. } => self.authorities.contains(key),
+            RevocationTarget::Group(id) => self.group.as_ref() == Some(id),
+            RevocationTarget::Batch(label) => self.batch.as_ref() == Some(label),
+        }
+    }
+
+    /// Whether a key is one of its own, or of those who vouch for it.
+    #[must_use]
+    pub fn has_key(&self, key: &KeyFingerprint) -> bool {
+        self.proven.as_ref() == Some(key) || self.keys.contains(key) || self.authorities.contains(key)
+    }
+
+    /// The keys on which its proof rests: its own, and those of who vouches for it. None of them may be denied.
+    pub fn relied_on(&self) -> impl Iterator<Item = &KeyFingerprint> {
+        self.proven.iter().chain(&self.authorities)
     }
 }
 

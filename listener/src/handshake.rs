@@ -49,14 +49,15 @@ impl Pressure {
     }
 }
 
-/// The handshake on `socket`, until it ends, its `deadline` since now has passed, or it has to give way.
+/// The handshake on `socket`, until it ends, its `deadline` since now has passed, or it has to give way. A failure comes with
+/// the words of TLS or the socket, if they said any.
 pub(crate) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     tls: &Tls,
     socket: S,
     deadline: Duration,
     pressure: &Pressure,
     places: &Semaphore,
-) -> Result<Box<TlsStream<S>>, Refused> {
+) -> Result<Box<TlsStream<S>>, (Refused, String)> {
     let begun = Instant::now();
     tokio::select! {
         biased;
@@ -65,16 +66,16 @@ pub(crate) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
             Err(error) => {
                 let cause = cause(&error);
                 debug!(cause = cause.label(), error = %error, "TLS handshake failed");
-                Err(cause)
+                Err((cause, error.to_string()))
             }
         },
         () = sleep_until(begun + deadline) => {
             debug!(cause = Refused::Timeout.label(), ?deadline, "TLS handshake did not end in time");
-            Err(Refused::Timeout)
+            Err((Refused::Timeout, String::new()))
         }
         () = pressure.shed(begun, places) => {
             debug!(cause = Refused::Shed.label(), "TLS handshake gave way to a waiting peer");
-            Err(Refused::Shed)
+            Err((Refused::Shed, String::new()))
         }
     }
 }
@@ -95,10 +96,14 @@ pub(crate) fn describe<S>(stream: &TlsStream<S>, info: &mut ConnectionInfo) {
 }
 
 fn cause(error: &io::Error) -> Refused {
-    use rustls::Error;
+    use rustls::{Error, InvalidMessage};
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         None => Refused::Io,
         Some(Error::AlertReceived(_)) => Refused::Alert,
+        // Of a client's messages only its certificates can grow beyond what rustls reads.
+        Some(Error::InvalidMessage(
+            InvalidMessage::HandshakePayloadTooLarge | InvalidMessage::CertificatePayloadTooLarge,
+        )) => Refused::ClientCertificate,
         Some(Error::InvalidMessage(_)) => Refused::NotTls,
         Some(Error::PeerIncompatible(_) | Error::NoApplicationProtocol) => Refused::NothingShared,
         // The verifier passes every chain: what is left are the signature, and certificates that cannot be read.

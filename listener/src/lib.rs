@@ -10,6 +10,8 @@
 mod admission;
 mod bind;
 mod client_certificate;
+mod failures;
+pub mod fuzzing;
 mod handshake;
 mod listener;
 mod metrics;
@@ -20,7 +22,8 @@ mod tls;
 
 pub use admission::UnauthenticatedPermit;
 pub use bind::BindError;
-pub use listener::{Drained, Listener, Transport};
+pub use failures::{HandshakeFailure, HandshakeFailures};
+pub use listener::{Drained, Listener, Transport, WallClock};
 pub use metrics::{ListenerMetrics, Metric, MetricKind, Refused};
 pub use pem::PemError;
 pub use rustls_pki_types::{CertificateDer, PrivateKeyDer};

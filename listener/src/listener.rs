@@ -1,10 +1,10 @@
 //! The accept loop, the life of a connection around its service, and the drain.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,6 +16,7 @@ use tracing::{Instrument, debug, info_span, warn};
 
 use crate::admission::{PeerTable, UnauthenticatedPermit, UntilEnd};
 use crate::bind::{BindError, bind};
+use crate::failures::HandshakeFailures;
 use crate::handshake::{Pressure, describe, handshake};
 use crate::metrics::{Gauge, ListenerMetrics, Refused};
 use crate::service::{ByteStream, ConnectionInfo, Service};
@@ -55,7 +56,12 @@ pub struct Listener {
     transport: Transport,
     settings: ListenerSettings,
     metrics: Arc<ListenerMetrics>,
+    failures: Arc<HandshakeFailures>,
+    wall_clock: WallClock,
 }
+
+/// Tells the time of day, for records.
+pub type WallClock = fn() -> SystemTime;
 
 impl Listener {
     /// Binds `address` (port 0: any free one). Needs a tokio runtime around it.
@@ -66,7 +72,16 @@ impl Listener {
         let socket = bind(address)?;
         let local = socket.local_addr().map_err(|source| BindError::Other { address, source })?;
         let metrics = Arc::new(ListenerMetrics::new(settings.name));
-        Ok(Self { socket, local, transport, settings, metrics })
+        let failures = Arc::new(HandshakeFailures::new(settings.name));
+        let wall_clock: WallClock = || SystemTime::UNIX_EPOCH;
+        Ok(Self { socket, local, transport, settings, metrics, failures, wall_clock })
+    }
+
+    /// Dates the kept failures by this clock. Without one they are all of 1970: this crate reads no clock of its own but
+    /// the one that deadlines go by.
+    #[must_use]
+    pub fn with_wall_clock(self, wall_clock: WallClock) -> Self {
+        Self { wall_clock, ..self }
     }
 
     /// The address that is bound, with its real port.
@@ -79,11 +94,16 @@ impl Listener {
         Arc::clone(&self.metrics)
     }
 
+    /// The connections that ended before their protocol began; they outlive the listener.
+    pub fn failures(&self) -> Arc<HandshakeFailures> {
+        Arc::clone(&self.failures)
+    }
+
     /// Accepts until `stop`, then drains: the socket is closed, handshakes end, each service gets `stop` and up to
     /// `drain` to finish; what is left then is dropped. No service code runs after this returns, but where a service
     /// blocks its thread.
     pub async fn serve<S: Service>(self, service: S, stop: CancellationToken, drain: Duration) -> Drained {
-        let Self { socket, local, transport, settings, metrics } = self;
+        let Self { socket, local, transport, settings, metrics, failures, wall_clock } = self;
         let tasks = TaskTracker::new();
         let cut = CancellationToken::new();
         let house = Arc::new(House {
@@ -95,6 +115,8 @@ impl Listener {
             transport,
             settings,
             metrics,
+            failures,
+            wall_clock,
             stop: stop.clone(),
             cut: cut.clone(),
         });
@@ -122,6 +144,8 @@ struct House {
     transport: Transport,
     settings: ListenerSettings,
     metrics: Arc<ListenerMetrics>,
+    failures: Arc<HandshakeFailures>,
+    wall_clock: WallClock,
     peers: Arc<PeerTable>,
     connections: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
@@ -188,11 +212,11 @@ impl House {
     ) -> Option<impl Future<Output = ()> + Send + 'static> {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let Ok(connection) = Arc::clone(&self.connections).try_acquire_owned() else {
-            self.refuse(Refused::CappedTotal, peer.ip());
+            self.refuse(Refused::CappedTotal, peer);
             return None;
         };
         let Some(unauthenticated) = self.peers.admit(peer.ip()) else {
-            self.refuse(Refused::CappedPeer, peer.ip());
+            self.refuse(Refused::CappedPeer, peer);
             return None;
         };
         self.tune(&stream);
@@ -238,16 +262,21 @@ impl House {
                         self.metrics.count_handshake(info.resumed);
                         stream
                     }
-                    Err(cause) => return self.metrics.count_refused(cause),
+                    Err((cause, detail)) => return self.failed(cause, info.peer, &detail),
                 }
             }
         };
         service.serve(stream, info, self.stop.clone()).await;
     }
 
-    fn refuse(&self, cause: Refused, peer: IpAddr) {
+    fn failed(&self, cause: Refused, peer: SocketAddr, detail: &str) {
         self.metrics.count_refused(cause);
-        debug!(listener = self.settings.name, client.addr = %peer, cause = cause.label(), "connection closed at once");
+        self.failures.record(peer, cause, detail, (self.wall_clock)());
+    }
+
+    fn refuse(&self, cause: Refused, peer: SocketAddr) {
+        self.failed(cause, peer, "");
+        debug!(listener = self.settings.name, client.addr = %peer.ip(), cause = cause.label(), "connection closed at once");
     }
 
     /// A failure here means that the peer is gone already, which its task will notice.

@@ -18,7 +18,8 @@ pub enum Refused {
     Misbehaved,
     /// No version, cipher, group, signature scheme or application protocol in common.
     NothingShared,
-    /// The client's certificate could not be read, or its handshake signature is not by the certificate's key.
+    /// The client's certificates could not be read or have more than 64 KiB, or its handshake signature is not by the
+    /// certificate's key.
     ClientCertificate,
     /// The connection broke, or the peer closed it in mid-handshake.
     Io,
@@ -43,7 +44,7 @@ impl Refused {
         Self::CappedTotal,
     ];
 
-    /// The value of the `cause` label.
+    /// The value of the `cause` label, and the code of the failure wherever it is told.
     pub fn label(self) -> &'static str {
         match self {
             Self::Timeout => "timeout",
@@ -56,6 +57,69 @@ impl Refused {
             Self::Io => "io",
             Self::CappedPeer => "capped_peer",
             Self::CappedTotal => "capped_total",
+        }
+    }
+
+    /// What happened, one sentence without a full stop.
+    pub fn summary(self) -> &'static str {
+        match self {
+            Self::Timeout => "the TLS handshake did not end in time",
+            Self::Shed => "the TLS handshake was slow while others waited for its place",
+            Self::Alert => "the client ended the TLS handshake with an alert",
+            Self::NotTls => "what the client sent is not TLS",
+            Self::Misbehaved => "the client broke the TLS protocol",
+            Self::NothingShared => {
+                "client and server have no TLS version, cipher, signature scheme or application protocol in common"
+            }
+            Self::ClientCertificate => {
+                "the client's certificate cannot be used: it is malformed, or its key did not sign the handshake"
+            }
+            Self::Io => "the connection broke, or the client closed it, before the TLS handshake was over",
+            Self::CappedPeer => "the client's network has as many unauthenticated connections as it may",
+            Self::CappedTotal => "the listener has as many connections as it may",
+        }
+    }
+
+    /// What the operator can do, one line without a full stop.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::Timeout => {
+                "look for packet loss or a slow device on the way; `[limits] handshake_timeout_seconds` gives more time"
+            }
+            Self::Shed => {
+                "many handshakes at once: if they are honest, raise `[limits] handshakes_max`, or let devices come back spread \
+                 out in time"
+            }
+            Self::Alert => {
+                "as a rule the device does not trust this server: give it pki/ca.pem of the data directory as its root, check \
+                 its clock, and that the name it connects to is one of `[server] hostnames`"
+            }
+            Self::NotTls => {
+                "connect with TLS: MQTT on 8883 and HTTPS on 443 take nothing else; a health check should ask /healthz of the \
+                 admin port"
+            }
+            Self::Misbehaved => {
+                "update the client's TLS library; `openssl s_client -connect HOST:PORT` shows whether others can"
+            }
+            Self::NothingShared => {
+                "let the client offer TLS 1.2 or 1.3 with ECDHE and AES-GCM or ChaCha20, and on the MQTT port the \
+                 application protocol `mqtt` or none"
+            }
+            Self::ClientCertificate => {
+                "give the device the private key that its certificate was issued for, of EC P-256, P-384, Ed25519 or RSA 2048 \
+                 to 4096; `unicity cert inspect FILE` shows the certificate's key"
+            }
+            Self::Io => {
+                "if it is a device: see whether it gave up by its own log (trust, time-outs) or a firewall cut it; port \
+                 scans and TCP health checks look the same and are harmless"
+            }
+            Self::CappedPeer => {
+                "find what opens connections and never proves itself; behind one large NAT raise \
+                 `[limits] unauthenticated_per_peer_max`"
+            }
+            Self::CappedTotal => {
+                "raise `[limits] connections_max`, with the file descriptors that it needs, or add a server"
+            }
         }
     }
 }

@@ -259,6 +259,11 @@ pub enum LeafEvent {
         /// The life that ended.
         generation: GenerationId,
     },
+    /// A registry was restored from a backup, and began a new log: always the first leaf of one.
+    LogContinued {
+        /// The checkpoint of the log before, as the backup had it: a signed note.
+        previous: String,
+    },
 }
 
 impl Leaf {

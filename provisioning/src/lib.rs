@@ -14,10 +14,16 @@ pub mod leaf;
 pub mod limiter;
 pub mod memory;
 pub mod registry;
+pub mod revocation_list;
+pub mod revoked;
 pub mod service;
 pub mod tpm;
 pub mod trust;
 pub mod x509;
+
+#[cfg(test)]
+#[path = "../../fuzz/damaged.rs"]
+mod damaged;
 
 pub use answer::Answer;
 pub use attest::{Attested, Claim, Proof, TpmKeys};
@@ -28,5 +34,6 @@ pub use limiter::{FailureLimit, FailureLimiter};
 pub use registry::{
     Actor, Change, Command, Fault, Outcome, Page, Pending, Precondition, Registry, RegistryError, RegistryView, Request,
 };
+pub use revoked::RevokedSet;
 pub use service::{Provisioning, Settings, UnicityMode};
 pub use trust::PresentedChain;

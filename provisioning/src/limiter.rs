@@ -70,7 +70,7 @@ pub struct FailureLimiter {
 }
 
 /// An IPv4 address, or the /64 of an IPv6 address, which is what one subscriber picks addresses from at will.
-fn network(peer: IpAddr) -> u128 {
+pub(crate) fn network(peer: IpAddr) -> u128 {
     match peer.to_canonical() {
         IpAddr::V4(address) => u128::from(u32::from(address)),
         IpAddr::V6(address) => u128::from(address) >> 64 << 64,

@@ -1,6 +1,7 @@
 //! The port to durable state: what decisions read, what they write, and the commands that lead to them.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use unicity_identity::device::DeviceAuthentication;
@@ -16,6 +17,7 @@ use unicity_identity::{
 
 use crate::attest::Attested;
 use crate::leaf::LeafEvent;
+use crate::revoked::RevokedSet;
 
 /// A value that comes later. Boxed, so that the port stays a plain object and names no async runtime.
 pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
@@ -97,6 +99,35 @@ pub trait RegistryView {
     fn revocations(&self) -> Result<Vec<Revocation>, Fault> {
         Ok(Vec::new())
     }
+    /// One of them.
+    ///
+    /// # Errors
+    /// As above.
+    fn revocation(&self, target: &RevocationTarget) -> Result<Option<Revocation>, Fault> {
+        Ok(self.revocations()?.into_iter().find(|revocation| revocation.target.is_same(target)))
+    }
+    /// All of them, ready to be matched. A store keeps it until one changes.
+    ///
+    /// # Errors
+    /// As above.
+    fn revoked(&self) -> Result<Arc<RevokedSet>, Fault> {
+        Ok(Arc::new(self.revocations()?.into_iter().collect()))
+    }
+    /// Whether a key is denied, whatever the path in. Looked up one by one: of the rules about keys there is one for each device that
+    /// was ever revoked.
+    ///
+    /// # Errors
+    /// As above.
+    fn is_denied(&self, key: &KeyFingerprint) -> Result<bool, Fault> {
+        Ok(self.deny_rules()?.contains(&DenyRule::Key(*key)))
+    }
+    /// Certificates denied by issuer and serial number; few, by hand.
+    ///
+    /// # Errors
+    /// As above.
+    fn denied_serials(&self) -> Result<Vec<DenyRule>, Fault> {
+        Ok(self.deny_rules()?.into_iter().filter(|rule| matches!(rule, DenyRule::Serial { .. })).collect())
+    }
     /// The standing of an identity; `None`: it was never suspected.
     ///
     /// # Errors
@@ -118,8 +149,8 @@ pub trait RegistryView {
     fn continuity(&self, _id: &RegistrationId) -> Result<Option<Continuity>, Fault> {
         Ok(None)
     }
-    /// A number that rises whenever a group, an authority, a revocation list, a deny rule or a revocation changes: what is made of them can be
-    /// kept until then. `None`: not known, keep nothing.
+    /// A number that rises whenever a group, an authority, a revocation list or a rule about a serial number changes: what is made of
+    /// them can be kept until then. `None`: not known, keep nothing.
     fn trust_version(&self) -> Option<u64> {
         None
     }
@@ -136,6 +167,11 @@ pub struct Page<T> {
 
 /// The durable registry. Reads see synced state only.
 pub trait Registry: RegistryView + Send + Sync {
+    /// How long the disk was syncing in all since the start, in nanoseconds; `None`: not measured.
+    fn sync_ns_total(&self) -> Option<u64> {
+        None
+    }
+
     /// Hands a request to the writer. Resolves after the decision is synced, or refused. The writer's queue is bounded:
     /// when it is full, the returned future waits for room.
     fn submit(&self, request: Request) -> Pending<Result<Outcome, RegistryError>>;
@@ -327,6 +363,8 @@ pub enum Command {
         target: RevocationTarget,
         /// Why, in the operator's words.
         reason: Option<String>,
+        /// Also a registration id that nothing is known of: it is refused in advance.
+        force: bool,
     },
     /// The rows of a revocation follow: these registrations end.
     FollowRevocation {
@@ -470,10 +508,27 @@ pub enum Outcome {
     Authority(Box<Authority>),
     /// The stored revocation.
     Revocation(Box<Revocation>),
+    /// It is revoked, now or before.
+    Revoked(Box<Revoked>),
     /// The stored standing.
     Standing(Box<Standing>),
     /// Done; nothing to show.
     Done,
+}
+
+/// What a revocation did with its one record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    /// The revocation.
+    pub revocation: Revocation,
+    /// That of the group whose key it named: who holds the key can be any of its members.
+    pub group: Option<Revocation>,
+    /// Who held the key that it named, and ended with it.
+    pub owner: Option<KeyOwner>,
+    /// Keys denied by it, that were not before.
+    pub keys: usize,
+    /// Registrations or hand-made devices that ended with it.
+    pub rows: usize,
 }
 
 /// One change of one record. A decision's changes are applied together or not at all; applying one twice is applying it

@@ -8,8 +8,8 @@ use unicity_identity::device::{CertificateBinding, DeviceAuthentication};
 use unicity_identity::error::Subject;
 use unicity_identity::json::JsonText;
 use unicity_identity::{
-    Attestation, ClientIdentity, EnrollmentRef, Entropy, HubDirectory, IdScope, KeyFingerprint, KeySlot, Refusal,
-    Registration, RegistrationId, Timestamp, Vault, derive_device_key,
+    Attestation, ClientIdentity, EnrollmentRef, Entropy, Facets, HubDirectory, IdScope, KeyFingerprint, KeySlot,
+    Refusal, Registration, RegistrationId, Timestamp, Vault, derive_device_key,
 };
 
 use crate::answer::Answer;
@@ -18,8 +18,9 @@ use crate::body::RegisterBody;
 use crate::evidence::RefusalRing;
 use crate::limiter::{FailureLimit, FailureLimiter};
 use crate::registry::{Actor, Command, Fault, Outcome, RegisterCommand, Registry, RegistryError, Request};
+use crate::revoked;
 use crate::tpm::{ChallengeSecret, EndorsementKey, OuterWrapper, StorageRootKey, activation_blob};
-use crate::trust::{PresentedChain, Trust, TrustCache};
+use crate::trust::{PresentedChain, Trust, TrustCache, with_chain};
 use crate::x509::{StalePolicy, check_validity};
 
 /// How strictly key and id unicity are held (design rule 13).
@@ -150,7 +151,7 @@ impl Provisioning {
     }
 
     /// Checks a certificate by which a hub client proves itself, beside its thumbprint or key: denied or revoked ones are refused;
-    /// `by_authority`: its chain must lead to a verified authority.
+    /// `by_authority`: its chain must lead to a verified authority. The answer is what revocations know its path by.
     ///
     /// # Errors
     /// The [`Refusal`] with its evidence.
@@ -159,7 +160,7 @@ impl Provisioning {
         presented: &PresentedChain,
         by_authority: bool,
         now: Timestamp,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Facets, Refusal> {
         let chain = presented.chain()?;
         let trust = self.trust()?;
         let skew = self.settings.token_skew_seconds;
@@ -167,10 +168,10 @@ impl Provisioning {
             return trust.vouches(chain, self.stale, now, skew);
         }
         check_validity(chain.leaf().summary(), now, skew).map_err(|error| Refusal::Certificate {
-            name: "CertificateOutOfTime",
-            cause: error.to_string(),
+            name: error.name(),
+            cause: format!("certificate {}: {error}", chain.leaf().summary().short().subject),
             remedy: error.remedy().to_owned(),
-            evidence: serde_json::json!({"chain": [chain.leaf().summary().short().evidence()]}).to_string(),
+            evidence: presented.evidence(error.name()),
         })?;
         // A thumbprint says nothing of the key: this is the first time that it is seen.
         if let Some(weakness) = chain.leaf().weakness() {
@@ -213,7 +214,43 @@ impl Provisioning {
     /// # Errors
     /// The [`Refusal`] with its evidence; the caller records and answers it.
     pub fn attest(&self, claim: Claim<'_>, now: Timestamp) -> Result<Attested, Refusal> {
-        self.with_attestor(now, |attestor| attestor.attest(claim)).map_err(AttestError::into_refusal)
+        self.with_attestor(now, |attestor| {
+            let attested = attestor.attest(claim)?;
+            attestor.check_revoked(&attested, claim)?;
+            Ok(attested)
+        })
+        .map_err(AttestError::into_refusal)
+    }
+
+    /// Looks again whether a revocation means a device that has proven itself.
+    ///
+    /// # Errors
+    /// [`Refusal::Revoked`], or that of the denied key.
+    pub fn check_revoked(&self, attested: &Attested, claim: Claim<'_>, now: Timestamp) -> Result<(), Refusal> {
+        self.with_attestor(now, |attestor| attestor.check_revoked(attested, claim)).map_err(AttestError::into_refusal)
+    }
+
+    /// Lets a proven hub client pass that no revocation means and whose key is not denied. `facets` holds the path of its
+    /// certificate and its keys; the answer adds what the records say, and is what its session is known by.
+    ///
+    /// # Errors
+    /// [`Refusal::Revoked`], or that of the denied key.
+    pub fn check_hub_client(
+        &self,
+        client: &ClientIdentity,
+        registration: Option<&RegistrationId>,
+        facets: Facets,
+        chain: Option<&PresentedChain>,
+    ) -> Result<Facets, Refusal> {
+        let view = self.registry.as_ref();
+        let of_records = registration.map(|id| revoked::of_registration(view, id)).transpose();
+        let of_records = of_records.map_err(|fault| Refusal::Unavailable { why: fault.to_string() })?;
+        let Facets { registration, group, batch, .. } = of_records.unwrap_or_default();
+        let facets = Facets { registration, group, batch, ..facets };
+        match revoked::check(view, &facets, || format!("device {client}")) {
+            Ok(()) => Ok(facets),
+            Err(error) => Err(with_chain(error.into_refusal(), chain)),
+        }
     }
 
     fn with_attestor<T>(&self, now: Timestamp, work: impl FnOnce(&Attestor<'_>) -> T) -> T {

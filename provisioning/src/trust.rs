@@ -4,12 +4,15 @@
 use std::sync::{Arc, Mutex};
 
 use unicity_identity::enrollment::{ProvisioningStatus, StoredCertificate};
-use unicity_identity::{Attestation, DenyRule, ETag, EnrollmentGroup, EnrollmentGroupId, Refusal, Timestamp};
+use unicity_identity::{
+    Attestation, DenyRule, ETag, EnrollmentGroup, EnrollmentGroupId, Facets, KeyFingerprint, Refusal, Timestamp,
+};
 
 use crate::registry::{Fault, RegistryView};
+use crate::revocation_list;
 use crate::x509::{
-    Anchor, Certificate, ChainRefusal, CrlSet, DenyList, DeviceChain, RevocationRefusal, StalePolicy, UnverifiedCrl,
-    Verified, nearest_anchor, verify,
+    Anchor, Certificate, ChainRefusal, CrlSet, DeniedBy, DenyList, DeviceChain, RevocationRefusal, StalePolicy,
+    Verified, line_of, nearest_anchor, verify,
 };
 
 /// The certificates that a client sent in its handshake, read once a connection.
@@ -30,6 +33,19 @@ impl PresentedChain {
     pub fn chain(&self) -> Result<&DeviceChain, Refusal> {
         self.0.as_ref().map_err(|refusal| chain_refusal(refusal))
     }
+
+    /// What was shown, as JSON, for a refusal by `check` that looks at more than the chain.
+    #[must_use]
+    pub fn evidence(&self, check: &'static str) -> String {
+        let Ok(chain) = &self.0 else { return serde_json::json!({"check": check}).to_string() };
+        chain_evidence(check, chain)
+    }
+}
+
+fn chain_evidence(check: &'static str, chain: &DeviceChain) -> String {
+    let seen: Vec<_> =
+        chain.certificates().iter().map(|certificate| certificate.summary().short().evidence()).collect();
+    serde_json::json!({"check": check, "chain": seen}).to_string()
 }
 
 /// A refused chain as a refusal with its evidence.
@@ -44,13 +60,45 @@ pub(crate) fn chain_refusal(refusal: &ChainRefusal) -> Refusal {
 }
 
 fn revocation_refusal(refusal: &RevocationRefusal, chain: &DeviceChain) -> Refusal {
-    let seen: Vec<_> =
-        chain.certificates().iter().map(|certificate| certificate.summary().short().evidence()).collect();
     Refusal::Certificate {
         name: refusal.name(),
         cause: refusal.to_string(),
         remedy: refusal.remedy().to_owned(),
-        evidence: serde_json::json!({"check": refusal.name(), "chain": seen}).to_string(),
+        evidence: chain_evidence(refusal.name(), chain),
+    }
+}
+
+/// A denied key told as such where it is one of a certificate that was shown: its place in the chain explains more.
+pub(crate) fn with_chain(refusal: Refusal, presented: Option<&PresentedChain>) -> Refusal {
+    let Refusal::KeyDenied { fingerprint, .. } = &refusal else { return refusal };
+    let Some(chain) = presented.and_then(|presented| presented.chain().ok()) else { return refusal };
+    let mut shown = chain.certificates().iter().map(Certificate::summary).zip(0..);
+    match shown.find(|(summary, _)| summary.key_fingerprint == *fingerprint) {
+        Some((summary, depth)) => {
+            let certificate = Box::new(summary.short());
+            revocation_refusal(&RevocationRefusal::Denied { certificate, depth, by: DeniedBy::Key }, chain)
+        }
+        None => refusal,
+    }
+}
+
+/// The certificates of a path that holds, and the keys of who vouches in it.
+fn path_facets(trust: &Trust, verified: &Verified<'_>) -> Facets {
+    let sha256 = |certificate: &Certificate| <[u8; 32]>::try_from(certificate.summary().sha256.as_bytes()).ok();
+    let all = verified.path.iter().copied().chain([verified.anchor.certificate()]);
+    let above = verified.path.iter().skip(1).map(|certificate| certificate.key_fingerprint());
+    let mut authorities: Vec<KeyFingerprint> = above.collect();
+    authorities.extend(trust.above(verified.anchor.certificate()));
+    Facets { certificates: all.filter_map(sha256).collect(), authorities, ..Facets::default() }
+}
+
+/// The same of a line of issuers that leads nowhere: each signature in it was checked.
+fn line_facets(line: &[&Certificate]) -> Facets {
+    let sha256 = |certificate: &&Certificate| <[u8; 32]>::try_from(certificate.summary().sha256.as_bytes()).ok();
+    Facets {
+        certificates: line.iter().filter_map(sha256).collect(),
+        authorities: line.iter().skip(1).map(|certificate| certificate.key_fingerprint()).collect(),
+        ..Facets::default()
     }
 }
 
@@ -64,6 +112,9 @@ pub struct TrustedGroup {
     /// Whether its devices may register.
     pub enabled: bool,
 }
+
+/// Authorities that are looked for above an authority.
+const ABOVE_MAX: usize = 8;
 
 /// Everything that chains are judged by.
 #[derive(Default)]
@@ -94,19 +145,16 @@ impl Trust {
             trust.add_group(view, &group)?;
         }
         for list in view.revocation_lists()? {
-            let parsed = Certificate::parse(&list.issuer_der).map_err(|error| error.to_string()).and_then(|issuer| {
-                let list = UnverifiedCrl::parse(&list.der).map_err(|error| error.to_string())?;
-                list.verify(&issuer).map_err(|error| error.to_string())
-            });
-            match parsed {
-                Ok(list) => drop(trust.crls.add(list)),
+            match revocation_list::read_stored(&list) {
+                Ok(Some(list)) => drop(trust.crls.add(list)),
+                Ok(None) => {}
                 Err(why) => trust.unusable.push(format!("revocation list of key {}: {why}", list.issuer_key)),
             }
         }
-        for rule in view.deny_rules()? {
-            match rule {
-                DenyRule::Key(key) => trust.deny.deny_key(key),
-                DenyRule::Serial { issuer, serial } => trust.deny.deny_serial(&issuer, &serial),
+        for rule in view.denied_serials()? {
+            // Denied keys are not a matter of certificates alone, and may be many: see `revoked.rs`.
+            if let DenyRule::Serial { issuer, serial } = rule {
+                trust.deny.deny_serial(&issuer, &serial);
             }
         }
         Ok(trust)
@@ -170,7 +218,7 @@ impl Trust {
         stale: StalePolicy,
         now: Timestamp,
         skew_seconds: u64,
-    ) -> Result<&TrustedGroup, Refusal> {
+    ) -> Result<(&TrustedGroup, Facets), Refusal> {
         let verified = self.judge(chain, &self.group_anchors, stale, now, skew_seconds)?;
         let chosen = verified.anchor_index;
         // A disabled group between the device and the group that vouches for it blocks it (`service-rest.md` 7.3), also when its
@@ -179,7 +227,25 @@ impl Trust {
             .into_iter()
             .take_while(|found| found.distance <= verified.depth)
             .find(|found| !self.groups[found.anchor].enabled);
-        Ok(&self.groups[blocking.map_or(chosen, |found| found.anchor)])
+        Ok((&self.groups[blocking.map_or(chosen, |found| found.anchor)], path_facets(self, &verified)))
+    }
+
+    /// An authority's key, and those of the known authorities above it: who revokes a root means what its intermediates vouch for.
+    fn above(&self, authority: &Certificate) -> Vec<KeyFingerprint> {
+        let mut keys = vec![authority.key_fingerprint()];
+        let mut at = authority;
+        // As deep as paths go; longer, or in a ring, it is no chain of authorities.
+        while keys.len() <= ABOVE_MAX && !at.is_self_issued() {
+            let mut anchors = self.hub_anchors.iter().map(Anchor::certificate);
+            match anchors.find(|anchor| anchor.subject_der() == at.issuer_der() && at.is_signed_by(anchor)) {
+                Some(issuer) if !keys.contains(&issuer.key_fingerprint()) => {
+                    keys.push(issuer.key_fingerprint());
+                    at = issuer;
+                }
+                _ => break,
+            }
+        }
+        keys
     }
 
     /// Whether a chain leads to a verified authority of the service at all: what a hub identity of type
@@ -193,8 +259,9 @@ impl Trust {
         stale: StalePolicy,
         now: Timestamp,
         skew_seconds: u64,
-    ) -> Result<(), Refusal> {
-        self.judge(chain, &self.hub_anchors, stale, now, skew_seconds).map(drop)
+    ) -> Result<Facets, Refusal> {
+        let verified = self.judge(chain, &self.hub_anchors, stale, now, skew_seconds)?;
+        Ok(path_facets(self, &verified))
     }
 
     /// For a certificate that is trusted by itself: it must not be denied, and if its authority is known here, not revoked by it.
@@ -207,20 +274,26 @@ impl Trust {
         stale: StalePolicy,
         now: Timestamp,
         skew_seconds: u64,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Facets, Refusal> {
         let leaf = chain.leaf().summary();
         if let Some(by) = self.deny.denies(leaf) {
             let certificate = Box::new(leaf.short());
             return Err(revocation_refusal(&RevocationRefusal::Denied { certificate, depth: 0, by }, chain));
         }
-        // A pinned certificate needs nobody to vouch for it; but whoever issued it may take it back.
-        if let Ok(verified) = verify(chain, &self.hub_anchors, now, skew_seconds) {
-            self.deny.check(&verified).map_err(|refusal| revocation_refusal(&refusal, chain))?;
-            self.crls
-                .check(&verified, stale, now, skew_seconds)
-                .map_err(|refusal| revocation_refusal(&refusal, chain))?;
-        }
-        Ok(())
+        // A pinned certificate needs nobody to vouch for it; but whoever issued it may take it back, also when the chain leads
+        // nowhere: a device may have left it out, and an authority's list outlives the authority's certificate.
+        let verified = verify(chain, &self.hub_anchors, now, skew_seconds);
+        let line = match &verified {
+            Ok(verified) => verified.line(),
+            Err(_) => line_of(chain, self.hub_anchors.iter().map(Anchor::certificate)),
+        };
+        let revoked = |refusal: RevocationRefusal| revocation_refusal(&refusal, chain);
+        self.deny.check_line(&line).map_err(revoked)?;
+        self.crls.check_line(&line, stale, now, skew_seconds).map_err(revoked)?;
+        Ok(match &verified {
+            Ok(verified) => path_facets(self, verified),
+            Err(_) => line_facets(&line),
+        })
     }
 
     fn judge<'a>(

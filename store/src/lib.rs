@@ -1,5 +1,6 @@
 //! Durable state: segment logs, the registry's journal and index, telemetry.
 
+pub mod audit;
 pub mod backup;
 mod chain;
 pub mod log;

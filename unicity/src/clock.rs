@@ -1,6 +1,6 @@
 //! The one place that reads the system's clock and random generator.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 use unicity_identity::{Environment, Timestamp};
@@ -10,6 +10,11 @@ use unicity_identity::{Environment, Timestamp};
 pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The same in the standard library's terms.
+pub(crate) fn system_time() -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(now().0)
 }
 
 /// Fresh random bytes from the system.

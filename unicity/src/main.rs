@@ -3,6 +3,7 @@
 //! This crate only wires and talks: configuration, start and stop of the server, and the command line. Nothing in it decides
 //! about identities.
 
+mod audit_key;
 mod cli;
 mod client;
 mod clock;

@@ -88,8 +88,8 @@ pub(crate) fn ensure_server(data: &DataDir, hostnames: &[String], now: Timestamp
         Issuer::from_ca_cert_pem(&ca_pem, ca_key).context(format!("{} is no CA", data.pki("ca.pem").display()))?;
     let certificate = params.signed_by(&key, &issuer).context("cannot sign the server certificate")?;
     write_private(&data.pki("server.key"), key.serialize_pem().as_bytes())?;
-    // The chain ends with the root: clients that pin it by path need no more, others ignore it.
-    write_private(&data.pki("server.pem"), format!("{}{ca_pem}", certificate.pem()).as_bytes())?;
+    // Without the root: who trusts it has it, and to others it would be bytes in every handshake.
+    write_private(&data.pki("server.pem"), certificate.pem().as_bytes())?;
     Ok(ServerCertificate::Issued(why))
 }
 

@@ -4,7 +4,7 @@ use http::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 use unicity_identity::error::Subject;
-use unicity_identity::{EnrollmentGroup, EnrollmentGroupId, Entropy, Refusal};
+use unicity_identity::{EnrollmentGroup, EnrollmentGroupId, Entropy, Facets, Refusal};
 use unicity_provisioning::registry::GroupDraft;
 use unicity_provisioning::{Command, Outcome, Precondition};
 
@@ -16,6 +16,7 @@ use crate::api::{Proven, Shared};
 use crate::body::{ApiBody, json as json_answer, no_content};
 use crate::conditional::precondition;
 use crate::failure::Failure;
+use crate::revocations::{cut_untrusted, mark};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -29,7 +30,12 @@ fn stored(shared: &Shared, id: &EnrollmentGroupId) -> Result<EnrollmentGroup, Fa
 }
 
 pub(super) fn get(shared: &Shared, id: &str) -> Result<Response<ApiBody>, Failure> {
-    Ok(json_answer(StatusCode::OK, &show::group(&stored(shared, &parse_id(id)?)?)))
+    let group = stored(shared, &parse_id(id)?)?;
+    let mut shown = show::group(&group);
+    let keys: Vec<_> = group.terms.attestation.keys().into_iter().collect();
+    let facets = Facets { group: Some(group.group_id), authorities: keys.clone(), keys, ..Facets::default() };
+    mark(shared, &mut shown, &facets)?;
+    Ok(json_answer(StatusCode::OK, &shown))
 }
 
 /// Reads a group of a body, for a PUT (`path_id` given) or an item of a bulk request.
@@ -63,7 +69,12 @@ pub(super) async fn put(shared: &Shared, id: &str, proven: &Proven) -> Result<Re
     let draft = draft(shared, &parse_json(&proven.body)?, Some(&id), is_update, &mut entropy)?;
     let command = Command::PutGroup { draft: Box::new(draft), precondition };
     match shared.submit(command, &proven.principal, &mut entropy).await? {
-        Outcome::Group(group) => Ok(json_answer(StatusCode::OK, &show::group(&group))),
+        Outcome::Group(group) => {
+            if is_update {
+                cut_untrusted(shared).await?;
+            }
+            Ok(json_answer(StatusCode::OK, &show::group(&group)))
+        }
         other => Err(Shared::unexpected(&other)),
     }
 }
@@ -72,6 +83,8 @@ pub(super) async fn delete(shared: &Shared, id: &str, proven: &Proven) -> Result
     let command =
         Command::DeleteGroup { id: parse_id(id)?, precondition: precondition(&proven.headers, Precondition::None)? };
     shared.submit(command, &proven.principal, &mut shared.environment.entropy()).await?;
+    // Its authorities may have been the only ones to vouch for somebody.
+    cut_untrusted(shared).await?;
     Ok(no_content())
 }
 

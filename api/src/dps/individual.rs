@@ -4,9 +4,11 @@ use http::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 use unicity_identity::error::Subject;
-use unicity_identity::{BatchLabel, DeviceId, Entropy, IndividualEnrollment, InvalidId, Refusal, RegistrationId};
+use unicity_identity::{
+    BatchLabel, DeviceId, Entropy, Facets, IndividualEnrollment, InvalidId, Refusal, RegistrationId,
+};
 use unicity_provisioning::registry::IndividualDraft;
-use unicity_provisioning::{Command, Outcome, Precondition};
+use unicity_provisioning::{Command, Outcome, Precondition, UnicityMode};
 
 use super::attestation::Scope;
 use super::filter::Filter;
@@ -16,6 +18,7 @@ use crate::api::{Proven, Shared};
 use crate::body::{ApiBody, json as json_answer, no_content};
 use crate::conditional::precondition;
 use crate::failure::Failure;
+use crate::revocations::mark;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -34,7 +37,15 @@ fn stored(shared: &Shared, id: &RegistrationId) -> Result<IndividualEnrollment, 
 fn answer(shared: &Shared, enrollment: &IndividualEnrollment) -> Result<Response<ApiBody>, Failure> {
     let registration = shared.provisioning.registry().registration(&enrollment.registration_id)?;
     let hubs = &shared.provisioning.settings().hubs;
-    Ok(json_answer(StatusCode::OK, &show::individual(enrollment, registration.as_ref(), hubs)))
+    let mut shown = show::individual(enrollment, registration.as_ref(), hubs);
+    let facets = Facets {
+        registration: Some(enrollment.registration_id.clone()),
+        batch: enrollment.batch.clone(),
+        keys: enrollment.terms.attestation.keys().into_iter().collect(),
+        ..Facets::default()
+    };
+    mark(shared, &mut shown, &facets)?;
+    Ok(json_answer(StatusCode::OK, &shown))
 }
 
 pub(super) fn get(shared: &Shared, id: &str) -> Result<Response<ApiBody>, Failure> {
@@ -64,6 +75,9 @@ pub(super) fn draft(
         .filter(|text| !text.is_empty())
         .map(|text| text.parse().map_err(|error| Failure::invalid("deviceId", format!("{error}"))))
         .transpose()?;
+    if let Some(device_id) = &device_id {
+        check_device_id(shared, &registration_id, device_id)?;
+    }
     let stored = shared.provisioning.registry().individual(&registration_id)?;
     let stored_terms = stored.as_ref().map(|stored| &stored.terms);
     Ok(IndividualDraft {
@@ -88,6 +102,27 @@ fn batch(given: Option<Value>, stored: Option<&IndividualEnrollment>) -> Result<
         }
         Some(_) => Err(Failure::invalid("batch", "it is not a string".into())),
     }
+}
+
+/// A device id that others have at every hub would have the device refused at its first boot, far away from whoever wrote the
+/// enrollment. The registration decides in any case: an id may be taken in between.
+fn check_device_id(shared: &Shared, id: &RegistrationId, device_id: &DeviceId) -> Result<(), Failure> {
+    let settings = shared.provisioning.settings();
+    if settings.mode != UnicityMode::Strict {
+        return Ok(());
+    }
+    let mut in_use = None;
+    for hub in settings.hubs.iter() {
+        let device = shared.provisioning.registry().device(&hub.name, device_id)?;
+        let Some(device) = device.filter(|device| device.registration.as_ref() != Some(id)) else { return Ok(()) };
+        in_use = in_use.or(Some((hub.name.clone(), device)));
+    }
+    let Some((hub, device)) = in_use else { return Ok(()) };
+    let holder = match &device.registration {
+        Some(holder) => format!("registration {holder}"),
+        None => "an identity made by hand".to_owned(),
+    };
+    Err(Refusal::DeviceIdInUse { hub, device_id: device_id.clone(), holder }.into())
 }
 
 pub(super) async fn put(shared: &Shared, id: &str, proven: &Proven) -> Result<Response<ApiBody>, Failure> {

@@ -2,8 +2,9 @@
 
 use http::{HeaderValue, Response, StatusCode, header};
 use unicity_identity::error::Subject;
-use unicity_identity::{EnrollmentGroupId, EnrollmentRef, Refusal, RegistrationId};
+use unicity_identity::{EnrollmentGroupId, EnrollmentRef, Facets, Refusal, RegistrationId};
 use unicity_provisioning::answer::registration_state;
+use unicity_provisioning::revoked::of_registration;
 use unicity_provisioning::{Command, Precondition};
 
 use super::filter::Filter;
@@ -13,13 +14,16 @@ use crate::api::{Proven, Shared};
 use crate::body::{ApiBody, json as json_answer, no_content};
 use crate::conditional::precondition;
 use crate::failure::Failure;
+use crate::revocations::mark;
 
 pub(super) fn get(shared: &Shared, id: &str) -> Result<Response<ApiBody>, Failure> {
     let id: RegistrationId = parse_id(id)?;
     let registration =
         shared.provisioning.registry().registration(&id)?.ok_or(Refusal::NotFound(Subject::Registration(id)))?;
-    let mut answer =
-        json_answer(StatusCode::OK, &registration_state(&registration, &shared.provisioning.settings().hubs, false));
+    let mut shown = registration_state(&registration, &shared.provisioning.settings().hubs, false);
+    let known = of_registration(shared.provisioning.registry().as_ref(), &registration.registration_id)?;
+    mark(shared, &mut shown, &Facets { keys: vec![registration.key_fingerprint], ..known })?;
+    let mut answer = json_answer(StatusCode::OK, &shown);
     if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", registration.etag.to_base64())) {
         answer.headers_mut().insert(header::ETAG, etag);
     }

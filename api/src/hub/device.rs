@@ -5,8 +5,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use unicity_hub::{CloseReason, Sessions};
 use unicity_identity::error::Subject;
-use unicity_identity::{ClientIdentity, DeviceId, DeviceIdentity, DeviceStatus, HubName, Refusal, Timestamp, Vault};
+use unicity_identity::{
+    ClientIdentity, DeviceId, DeviceIdentity, DeviceStatus, Facets, HubName, Refusal, Timestamp, Vault,
+};
 use unicity_provisioning::registry::DeviceDraft;
+use unicity_provisioning::revoked::of_registration;
 use unicity_provisioning::{Command, Outcome, Precondition};
 
 use super::authentication::{self, AuthenticationBody};
@@ -15,6 +18,7 @@ use crate::body::{ApiBody, json as json_answer, no_content};
 use crate::conditional::precondition;
 use crate::dps::{CapabilitiesBody, members, parse_id, parse_json, word};
 use crate::failure::Failure;
+use crate::revocations::mark;
 
 /// The most devices that a list gives, and what any other number counts as.
 const LIST_MAX: usize = 1000;
@@ -61,7 +65,12 @@ pub(crate) fn show(device: &DeviceIdentity, sessions: &Sessions, vault: Option<&
 }
 
 fn answer(shared: &Shared, device: &DeviceIdentity) -> Result<Response<ApiBody>, Failure> {
-    let mut answer = json_answer(StatusCode::OK, &show(device, &shared.sessions, Some(shared.provisioning.vault()))?);
+    let mut shown = show(device, &shared.sessions, Some(shared.provisioning.vault()))?;
+    let registration = device.registration.as_ref();
+    let known = registration.map(|id| of_registration(shared.provisioning.registry().as_ref(), id)).transpose()?;
+    let keys = device.authentication.keys().into_iter().collect();
+    mark(shared, &mut shown, &Facets { keys, ..known.unwrap_or_default() })?;
+    let mut answer = json_answer(StatusCode::OK, &shown);
     if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", device.etag.to_base64())) {
         answer.headers_mut().insert(header::ETAG, etag);
     }

@@ -15,6 +15,7 @@ use crate::certificate;
 use crate::conditional::precondition;
 use crate::dps::{members, parse_id, parse_json};
 use crate::failure::Failure;
+use crate::revocations::cut_untrusted;
 
 #[derive(Deserialize)]
 struct AuthorityBody {
@@ -104,7 +105,11 @@ async fn submit(
 ) -> Result<Response<ApiBody>, Failure> {
     let command = Command::PutAuthority { authority: Box::new(authority), precondition };
     match shared.submit(command, &proven.principal, &mut shared.environment.entropy()).await? {
-        Outcome::Authority(authority) => Ok(answer(&authority)),
+        Outcome::Authority(authority) => {
+            // Another certificate, or one that is not verified any more, may leave sessions with nobody who vouches for them.
+            cut_untrusted(shared).await?;
+            Ok(answer(&authority))
+        }
         other => Err(Shared::unexpected(&other)),
     }
 }
@@ -160,6 +165,7 @@ pub(super) async fn delete(shared: &Shared, name: &str, proven: &Proven) -> Resu
         precondition: precondition(&proven.headers, Precondition::None)?,
     };
     shared.submit(command, &proven.principal, &mut shared.environment.entropy()).await?;
+    cut_untrusted(shared).await?;
     Ok(no_content())
 }
 

@@ -10,6 +10,7 @@ use crate::api::{Proven, Shared};
 use crate::body::{ApiBody, json as json_answer, no_content};
 use crate::dps::{members, parse_json};
 use crate::failure::Failure;
+use crate::revocations::{cut_key, cut_untrusted};
 
 /// Longest issuer's name that is kept, in bytes: certificates have at most 16 KiB.
 const ISSUER_BYTES_MAX: usize = 4096;
@@ -91,13 +92,23 @@ pub(super) async fn set(shared: &Shared, denied: bool, proven: &Proven) -> Resul
         members(&parse_json(&proven.body)?)?
     };
     let rule = body.rule()?;
-    let is_there = shared.provisioning.registry().deny_rules()?.contains(&rule);
+    let registry = shared.provisioning.registry();
+    let is_there = match &rule {
+        DenyRule::Key(key) => registry.is_denied(key)?,
+        DenyRule::Serial { .. } => registry.denied_serials()?.contains(&rule),
+    };
     if !denied && !is_there {
         return Err(Failure::new(404_210, "DenyRuleNotFound", format!("there is no rule {}", show(&rule))));
     }
     if denied != is_there {
         let command = Command::SetDenyRule { rule: rule.clone(), denied };
         shared.submit(command, &proven.principal, &mut shared.environment.entropy()).await?;
+    }
+    if denied {
+        match &rule {
+            DenyRule::Key(key) => drop(cut_key(shared, key)),
+            DenyRule::Serial { .. } => drop(cut_untrusted(shared).await?),
+        }
     }
     Ok(if denied { json_answer(StatusCode::OK, &show(&rule)) } else { no_content() })
 }

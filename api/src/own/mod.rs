@@ -4,8 +4,10 @@
 
 mod authority;
 mod denied;
+mod failures;
 mod listing;
-mod revocation;
+pub(crate) mod revocation;
+mod revoke;
 mod server;
 mod tail;
 mod telemetry;
@@ -25,6 +27,7 @@ pub(crate) async fn handle(shared: &Shared, call: OwnCall, proven: Proven) -> Re
         OwnCall::Telemetry => telemetry::open(shared, &proven),
         OwnCall::Refusals => server::refusals(shared, &proven),
         OwnCall::Refusal(id) => server::refusal(shared, &id),
+        OwnCall::Failures => failures::latest(shared, &proven),
         OwnCall::Info => Ok(server::info(shared)),
         OwnCall::Backup => server::backup(shared, &proven).await,
         OwnCall::Authorities => authority::list(shared).await,
@@ -35,6 +38,11 @@ pub(crate) async fn handle(shared: &Shared, call: OwnCall, proven: Proven) -> Re
         OwnCall::VerifyAuthority(name) => authority::verify(shared, &name, &proven).await,
         OwnCall::RevocationLists => revocation::list(shared).await,
         OwnCall::PutRevocationList => revocation::put(shared, &proven).await,
+        OwnCall::DeleteRevocationList(key) => revocation::delete(shared, &key, &proven).await,
+        OwnCall::ReloadRevocationLists => revocation::reload(shared).await,
+        OwnCall::Revocations => revoke::list(shared, &proven),
+        OwnCall::Revoke => revoke::revoke(shared, &proven).await,
+        OwnCall::LiftRevocation => revoke::lift(shared, &proven).await,
         OwnCall::DenyRules => denied::list(shared),
         OwnCall::SetDenyRule { denied } => denied::set(shared, denied, &proven).await,
     }

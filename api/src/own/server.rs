@@ -16,7 +16,7 @@ use crate::body::{ApiBody, json as json_answer};
 use crate::dps::{members, parse_id, parse_json};
 use crate::failure::Failure;
 
-fn show(record: &RefusalRecord) -> Value {
+pub(super) fn show(record: &RefusalRecord) -> Value {
     let mut shown = json!({
         "trackingId": record.tracking_id,
         "timestampUtc": record.at.to_string(),

@@ -38,6 +38,7 @@ async fn a_refused_device_learns_little() {
     ] {
         let reply = server.device("PUT", path, token.as_deref(), "{}").await.expect(401);
         assert_eq!(reply.json()["errorCode"], 401_002);
+        assert_eq!(reply.json()["trackingId"].as_str(), reply.header("x-ms-request-id"));
         assert_eq!(reply.header("x-ms-error-code"), Some("401002"));
         assert!(reply.header("www-authenticate").is_some());
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::server::{NOW, Server, base64, device_token, enrollment, key};
+use crate::server::{NOW, SCOPE, Server, base64, device_token, enrollment, key};
 
 #[tokio::test]
 async fn create_is_create_only_and_an_update_needs_its_etag() {
@@ -220,4 +220,22 @@ async fn a_poisoned_store_refuses_writes_and_keeps_reads() {
     let reply = server.dps_if("DELETE", "/enrollments/a", "*", "").await.expect(503);
     assert!(reply.header("retry-after").is_some());
     server.dps("GET", "/enrollments/a", "").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_device_id_that_another_registration_has_is_refused_at_once() {
+    let server = Server::with_failures_max(100);
+    server.dps("PUT", "/enrollments/a", &enrollment("registrationId", "a", &key(60))).await.expect(200);
+    let path = format!("/{SCOPE}/registrations/a/register");
+    server.device("PUT", &path, Some(&device_token("a", &key(60))), "").await.expect(200);
+    let with_device = |id: &str, byte| {
+        let mut body: Value = serde_json::from_str(&enrollment("registrationId", id, &key(byte))).unwrap();
+        body["deviceId"] = json!("a");
+        body.to_string()
+    };
+    let reply = server.dps("PUT", "/enrollments/b", &with_device("b", 61)).await.expect(409).json();
+    assert!(reply["message"].as_str().unwrap().contains("registration a"), "{reply}");
+    server.dps("GET", "/enrollments/b", "").await.expect(404);
+    // Its own it may name.
+    server.dps_if("PUT", "/enrollments/a", "*", &with_device("a", 60)).await.expect(200);
 }

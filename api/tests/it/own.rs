@@ -1,6 +1,9 @@
 //! The calls under `/unicity/` but telemetry.
 
+use std::time::{Duration, SystemTime};
+
 use serde_json::{Value, json};
+use unicity_listener::Refused;
 
 use crate::server::{SCOPE, Server, body_of, enrollment, hub_request, key, member_token};
 
@@ -43,6 +46,36 @@ async fn refusals_are_told_with_cause_and_remedy() {
     assert_eq!(story["subject"], "nobody");
     assert!(story["remedy"].as_str().unwrap().contains("unicity enroll add"));
     server.dps("GET", "/unicity/refusals/00000000", "").await.expect(404);
+}
+
+#[tokio::test]
+async fn failed_handshakes_and_refusals_are_listed_together_by_peer() {
+    let server = Server::new();
+    let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    // Before and after the refusal, which happens at the clock of the fake.
+    server.failures.record("198.51.100.9:1".parse().unwrap(), Refused::NotTls, "InvalidContentType", at(1_000));
+    let path = format!("/{SCOPE}/registrations/nobody/register");
+    server.device("PUT", &path, Some(&member_token("nobody", &key(60))), "").await.expect(401);
+    server.failures.record("[2001:db8::1]:7".parse().unwrap(), Refused::Alert, "UnknownCA", at(4_000_000_000));
+
+    let all = server.dps("GET", "/unicity/failures", "").await.expect(200).json();
+    let items = all["items"].as_array().unwrap();
+    let stages: Vec<_> = items.iter().map(|item| item["stage"].as_str().unwrap()).collect();
+    assert_eq!(stages, ["handshake", "identity", "handshake"], "newest first: {all}");
+    let handshake = &items[0];
+    assert_eq!((&handshake["code"], &handshake["listener"]), (&json!("alert"), &json!("mqtt")));
+    assert_eq!((&handshake["detail"], &handshake["count"]), (&json!("UnknownCA"), &json!(1)));
+    assert_eq!((&handshake["peer"], &handshake["peerNetwork"]), (&json!("[2001:db8::1]:7"), &json!("2001:db8::/64")));
+    assert!(handshake["remedy"].as_str().unwrap().contains("pki/ca.pem"), "{handshake}");
+    assert_eq!((&items[1]["peer"], &items[1]["peerNetworkFailures"]), (&json!("192.0.2.7:4711"), &json!(1)));
+    assert!(items[1]["trackingId"].is_string());
+
+    let one = server.dps("GET", "/unicity/failures?peer=198.51.100.0/24", "").await.expect(200).json();
+    assert_eq!((one["items"].as_array().unwrap().len(), &one["items"][0]["code"]), (1, &json!("not_tls")));
+    let newest = server.dps("GET", "/unicity/failures?limit=1", "").await.expect(200).json();
+    assert_eq!(newest["items"].as_array().unwrap().len(), 1);
+    server.dps("GET", "/unicity/failures?peer=here", "").await.expect(400);
+    server.hub("GET", "/unicity/failures", "").await.expect(401);
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! Revocation lists and deny rules, and that the device sees them at once.
 
 use serde_json::{Value, json};
+use unicity_api::CrlFileState;
 
 use crate::pki::{Ca, base64, key_fingerprint, self_signed};
-use crate::server::{SCOPE, Server};
+use crate::server::{NOW, SCOPE, Server};
 
 async fn group(server: &Server, ca: &Ca) {
     let x509 = json!({"signingCertificates": {"primary": {"certificate": ca.pem()}}});
@@ -85,6 +86,61 @@ async fn a_list_is_of_an_authority_that_is_known() {
         let reply = put(text).await.expect(400).json();
         assert!(reply["message"].as_str().unwrap().contains(hint), "{reply} {hint}");
     }
+}
+
+#[tokio::test]
+async fn a_withdrawn_list_revokes_nothing_and_any_other_may_follow() {
+    let server = Server::new();
+    let root = Ca::root("root");
+    group(&server, &root).await;
+    let bad = root.issue("bad");
+    let key = key_fingerprint(&root.der);
+    server.dps("DELETE", &format!("/unicity/crls/{key}"), "").await.expect(404);
+    server.dps("PUT", "/unicity/crls", &crl(&root.revoke(7, 2025, &[&bad]))).await.expect(200);
+    assert_eq!(register(&server, "bad", std::slice::from_ref(&bad)).await, 401);
+    server.dps("DELETE", &format!("/unicity/crls/{key}"), "").await.expect(204);
+    assert_eq!(register(&server, "bad", std::slice::from_ref(&bad)).await, 200);
+    assert_eq!(server.dps("GET", "/unicity/crls", "").await.expect(200).json()["value"], json!([]));
+    server.dps("DELETE", &format!("/unicity/crls/{key}"), "").await.expect(404);
+    // The way back from a list with a wrong date.
+    server.dps("PUT", "/unicity/crls", &crl(&root.revoke(3, 2024, &[&bad]))).await.expect(200);
+    assert_eq!(register(&server, "bad", &[bad]).await, 401);
+    server.dps("DELETE", "/unicity/crls/xyz", "").await.expect(400);
+}
+
+#[tokio::test]
+async fn a_list_that_the_server_found_is_judged_as_an_upload_is() {
+    let server = Server::new();
+    let root = Ca::root("root");
+    let bad = root.issue("bad");
+    let list = root.revoke(7, 2025, &[&bad]);
+    let fault = server.api.store_revocation_list(list.clone().into_bytes()).await.unwrap_err();
+    assert_eq!(fault.name, "RevocationListIssuerUnknown");
+    group(&server, &root).await;
+    server.api.store_revocation_list(list.into_bytes()).await.unwrap();
+    assert_eq!(register(&server, "bad", &[bad]).await, 401);
+    let fault = server.api.store_revocation_list(root.revoke(6, 2024, &[]).into_bytes()).await.unwrap_err();
+    assert_eq!(fault.name, "RevocationListNotNewer");
+    assert!(!fault.remedy.is_empty() && fault.cause.contains("number 07"), "{fault:?}");
+
+    // How the files stand is shown, and a reload waits for a round that began after it was asked for.
+    server.dps("POST", "/unicity/crls/reload", "").await.expect(200);
+    let state = |fault| CrlFileState { path: "/crl".into(), checked: NOW, read: None, issuer: None, fault };
+    server.crl_files.finish(vec![state(None)], server.crl_files.begin());
+    let files = server.crl_files.clone();
+    let under_way = files.begin();
+    let fault = Some(fault);
+    let reader = tokio::spawn(async move {
+        files.asked().await;
+        files.finish(vec![state(None)], under_way);
+        let waiting = files.begin();
+        files.finish(vec![state(fault)], waiting);
+    });
+    let told = server.dps("POST", "/unicity/crls/reload", "").await.expect(200).json();
+    reader.await.unwrap();
+    assert_eq!(told["files"][0]["error"], "RevocationListNotNewer", "{told}");
+    let listed = server.dps("GET", "/unicity/crls", "").await.expect(200).json();
+    assert_eq!((&listed["files"][0]["path"], &listed["files"]), (&json!("/crl"), &told["files"]));
 }
 
 #[tokio::test]

@@ -12,12 +12,14 @@ use serde_json::Value;
 use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use unicity_api::{Api, ApiParts, ApiSettings, Audience, HubPolicy, Right, Rights, ServicePolicies, ServicePolicy};
+use unicity_api::{
+    Api, ApiParts, ApiSettings, Audience, CrlFiles, HubPolicy, Right, Rights, ServicePolicies, ServicePolicy,
+};
 use unicity_hub::Sessions;
 use unicity_identity::{
     Environment, HubDirectory, LinkedHub, MasterKey, SasToken, SharedAccessKey, Timestamp, Vault, derive_device_key,
 };
-use unicity_listener::{ConnectionInfo, Service, UnauthenticatedPermit};
+use unicity_listener::{ConnectionInfo, HandshakeFailures, Service, UnauthenticatedPermit};
 use unicity_provisioning::tpm::ChallengeSecret;
 use unicity_provisioning::{FailureLimit, Provisioning, RefusalRing, Settings, UnicityMode};
 use zeroize::Zeroizing;
@@ -32,6 +34,8 @@ pub(crate) struct Server {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) registry: Arc<FakeRegistry>,
     pub(crate) log: Arc<FakeLog>,
+    pub(crate) failures: Arc<HandshakeFailures>,
+    pub(crate) crl_files: Arc<CrlFiles>,
     pub(crate) stop: CancellationToken,
     clock: Arc<AtomicU64>,
 }
@@ -134,6 +138,8 @@ impl Server {
         }
         let sessions = Arc::new(Sessions::default());
         let log = Arc::new(FakeLog::new("alpha".parse().unwrap(), 4));
+        let failures = Arc::new(HandshakeFailures::new("mqtt"));
+        let crl_files = Arc::new(CrlFiles::default());
         let api = Api::new(ApiParts {
             provisioning,
             sessions: sessions.clone(),
@@ -148,9 +154,11 @@ impl Server {
                     Ok(serde_json::json!({"directory": path}))
                 }))
             })),
+            handshakes: vec![failures.clone()],
+            crl_files: crl_files.clone(),
             version: "0.0.0-test",
         });
-        Self { api, sessions, registry, log, stop: CancellationToken::new(), clock }
+        Self { api, sessions, registry, log, failures, crl_files, stop: CancellationToken::new(), clock }
     }
 
     pub(crate) fn advance_ms(&self, ms: u64) {

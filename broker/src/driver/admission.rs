@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use tracing::{Span, debug, info};
+use unicity_hub::SessionFacts;
 use unicity_identity::Refusal;
 use unicity_provisioning::{Claim, PresentedChain};
 
 use super::connection::{Connection, Counted, JobDone};
+use super::mailbox::Mailbox;
 use super::open::open;
 use crate::codec::{ConnectCode, Password};
 use crate::metrics::RoleKind;
@@ -22,7 +24,14 @@ impl Connection {
 
     pub(super) fn attest(&mut self, now: Moment, connect: ProvisioningConnect) {
         let result = self.check_peer(now).and_then(|()| {
-            self.shared.parts.provisioning.attest(claim_of(&connect, self.chain.as_deref()), now.wall).map_err(Box::new)
+            let provisioning = &self.shared.parts.provisioning;
+            let claim = claim_of(&connect, self.chain.as_deref());
+            let attested = provisioning.attest(claim, now.wall).map_err(Box::new)?;
+            self.mailbox.describe(SessionFacts { facets: attested.facets.clone(), rejudge: None });
+            self.registering = Some(self.shared.parts.sessions.enter_registering(Arc::<Mailbox>::clone(&self.mailbox)));
+            // What was revoked in between, before this session could be found to be cut, is found here.
+            provisioning.check_revoked(&attested, claim, now.wall).map_err(Box::new)?;
+            Ok(attested)
         });
         match result {
             Ok(attested) => {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, debug, info, warn};
-use unicity_hub::{AppendDone, AppendError, Appended, Entry, Message, Pending};
+use unicity_hub::{AppendDone, AppendError, Appended, Entry, Message, Pending, RegisteringPlace};
 use unicity_identity::Subscription;
 use unicity_listener::{ByteStream, ConnectionInfo, UnauthenticatedPermit};
 use unicity_provisioning::Command;
@@ -76,6 +76,8 @@ pub(super) struct Connection {
     /// The claim of a registering device: it is checked again with each request.
     pub(super) claim: Option<Arc<ProvisioningConnect>>,
     pub(super) place: Option<Place>,
+    /// Where revocations find a registering device.
+    pub(super) registering: Option<RegisteringPlace>,
     pub(super) counted: Option<Counted>,
     pub(super) last_offset: Option<u64>,
     pub(super) acked: u64,
@@ -110,6 +112,7 @@ impl Connection {
             stalled: None,
             claim: None,
             place: None,
+            registering: None,
             counted: None,
             last_offset: None,
             acked: 0,

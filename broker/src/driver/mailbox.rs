@@ -1,10 +1,10 @@
 //! What other threads have for a session: the log's answers, and the wish that it end. Taking a letter never blocks.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use unicity_hub::{AppendDone, AppendError, Appended, CloseReason, SessionControl};
+use unicity_hub::{AppendDone, AppendError, Appended, CloseReason, SessionControl, SessionFacts};
 
 use crate::session::Ticket;
 
@@ -16,6 +16,7 @@ pub(super) type AppendResult = Result<Appended, AppendError>;
 pub(super) struct Mailbox {
     letters: Mutex<Letters>,
     arrived: Notify,
+    facts: OnceLock<Arc<SessionFacts>>,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +46,11 @@ impl Mailbox {
         (std::mem::take(&mut letters.appended), letters.close.clone())
     }
 
+    /// Says what the session is known by, before it enters the table of live ones.
+    pub(super) fn describe(&self, facts: SessionFacts) {
+        let _ = self.facts.set(Arc::new(facts));
+    }
+
     /// Whether somebody wants the session to end.
     pub(super) fn is_close_asked(&self) -> bool {
         self.letters.lock().close.is_some()
@@ -55,5 +61,9 @@ impl SessionControl for Mailbox {
     fn close(&self, reason: CloseReason) {
         self.letters.lock().close.get_or_insert(reason);
         self.arrived.notify_one();
+    }
+
+    fn facts(&self) -> Option<Arc<SessionFacts>> {
+        self.facts.get().cloned()
     }
 }

@@ -5,16 +5,17 @@
 //! disabling in between finds either this session in the table, or is found by the second look. The new session's own will comes
 //! last: a refused CONNECT has none (MQTT-3.1.2-8).
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tracing::{debug, info};
 use unicity_hub::{
-    AppendDone, AppendError, CloseReason, Entry, HubCertificate, HubClaim, HubGrant, Inserted, Message, SessionControl,
-    SessionEpoch, SessionStamp, authenticate, partition_of,
+    AppendDone, AppendError, AuthMethod, CloseReason, Entry, HubCertificate, HubClaim, HubGrant, Inserted, Message,
+    Rejudge, SessionControl, SessionEpoch, SessionFacts, SessionStamp, authenticate, partition_of,
 };
-use unicity_identity::Refusal;
+use unicity_identity::{Facets, Refusal};
 use unicity_provisioning::{Actor, Command, PresentedChain, Request};
 
 use super::Shared;
@@ -43,14 +44,20 @@ fn unavailable(why: impl Into<String>) -> Refusal {
     Refusal::Unavailable { why: why.into() }
 }
 
-fn check(shared: &Shared, connect: &HubConnect, chain: Option<&PresentedChain>) -> Result<HubGrant, Refusal> {
+fn check(shared: &Shared, connect: &HubConnect, chain: Option<&PresentedChain>) -> Result<(HubGrant, Facets), Refusal> {
     let provisioning = &shared.parts.provisioning;
     let settings = provisioning.settings();
     let now = shared.parts.environment.now();
+    let path = RefCell::new(Facets::default());
     let vouch = |by_authority: bool| match chain {
-        Some(chain) => provisioning.check_hub_certificate(chain, by_authority, now),
+        Some(chain) => {
+            let found = provisioning.check_hub_certificate(chain, by_authority, now)?;
+            *path.borrow_mut() = found;
+            Ok(())
+        }
         None => Err(Refusal::NoCredential),
     };
+    let evidence = |check| chain.map_or_else(String::new, |chain| chain.evidence(check));
     let certificate = match chain.map(PresentedChain::chain).transpose() {
         Ok(chain) => chain.map(|chain| {
             let leaf = chain.leaf();
@@ -60,6 +67,7 @@ fn check(shared: &Shared, connect: &HubConnect, chain: Option<&PresentedChain>) 
                 key: leaf.key_fingerprint(),
                 common_name: leaf.common_name().ok(),
                 check: &vouch,
+                evidence: &evidence,
             }
         }),
         // A certificate that cannot be read proves nothing; it is the reason only for a client that has nothing else.
@@ -74,7 +82,11 @@ fn check(shared: &Shared, connect: &HubConnect, chain: Option<&PresentedChain>) 
         certificate,
     };
     let devices = shared.parts.devices.as_ref();
-    authenticate(devices, provisioning.vault(), &settings.hubs, settings.token_skew_seconds, claim, now)
+    let grant = authenticate(devices, provisioning.vault(), &settings.hubs, settings.token_skew_seconds, claim, now)?;
+    let keys = grant.keys.clone();
+    let facets = Facets { proven: Some(grant.key_fingerprint), keys, ..path.take() };
+    let facets = provisioning.check_hub_client(&grant.client, grant.registration.as_ref(), facets, chain)?;
+    Ok((grant, facets))
 }
 
 fn as_message(shared: &Shared, stamp: &Arc<SessionStamp>, will: WillMessage) -> Box<Message> {
@@ -90,6 +102,28 @@ fn as_message(shared: &Shared, stamp: &Arc<SessionStamp>, will: WillMessage) -> 
     })
 }
 
+/// How the certificate of a session is judged again, when authorities, lists or denials change while it lives. That its time has
+/// ended does not cut it, as it does not without such a change.
+fn rejudge(shared: &Arc<Shared>, grant: &HubGrant, chain: Option<&Arc<PresentedChain>>) -> Option<Rejudge> {
+    let by_authority = match grant.auth_method {
+        AuthMethod::X509Authority => true,
+        AuthMethod::X509Bound => false,
+        AuthMethod::Sas => return None,
+    };
+    let (provisioning, chain) = (shared.parts.provisioning.clone(), Arc::clone(chain?));
+    let environment = shared.parts.environment.clone();
+    Some(Arc::new(move || {
+        let judged = provisioning.check_hub_certificate(&chain, by_authority, environment.now());
+        judged.map_or_else(|refusal| !ends_sessions(&refusal), |_| true)
+    }))
+}
+
+/// Whether a session whose certificate is refused now has to end.
+fn ends_sessions(refusal: &Refusal) -> bool {
+    let of_time = ["CertificateOutOfTime", "CertificateExpired", "CertificateNotYetValid", "CrlStale"];
+    matches!(refusal, Refusal::Certificate { name, .. } if !of_time.contains(name))
+}
+
 /// Opens a hub session, or says why not.
 pub(super) async fn open(
     shared: Arc<Shared>,
@@ -97,7 +131,8 @@ pub(super) async fn open(
     chain: Option<Arc<PresentedChain>>,
     mailbox: Arc<Mailbox>,
 ) -> Result<(HubOpened, Place), Refusal> {
-    let grant = check(&shared, &connect, chain.as_deref())?;
+    let (grant, facets) = check(&shared, &connect, chain.as_deref())?;
+    mailbox.describe(SessionFacts { facets, rejudge: rejudge(&shared, &grant, chain.as_ref()) });
     let client = grant.client.clone();
     let partitions = shared.parts.log.partitions(&client.hub);
     let partitions = partitions.ok_or_else(|| unavailable(format!("hub {} has no telemetry log", client.hub)))?;
@@ -163,7 +198,8 @@ pub(super) async fn open(
         Ok(Err(error)) => return Err(unavailable(error.to_string())),
         Err(_) => return Err(unavailable("the telemetry log has ended")),
     }
-    let again = check(&shared, &connect, chain.as_deref())?;
+    // What was revoked in between, before this session was in the table to be cut, is found here.
+    let (again, _) = check(&shared, &connect, chain.as_deref())?;
     if again.generation != grant.generation || again.key_fingerprint != grant.key_fingerprint {
         return Err(unavailable("the identity was made anew in the meantime"));
     }

@@ -8,6 +8,7 @@ mod connect;
 mod limits;
 mod model;
 mod provisioning;
+mod revocation;
 mod sessions;
 mod telemetry;
 mod world;

@@ -26,7 +26,7 @@ use unicity_identity::device::DeviceAuthentication;
 use unicity_identity::enrollment::EnrollmentTerms;
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
-    Attestation, ClientIdentity, Continuity, DeviceId, DeviceIdentity, DeviceStatus, ETag, EnrollmentGroup,
+    Attestation, ClientIdentity, Continuity, DenyRule, DeviceId, DeviceIdentity, DeviceStatus, ETag, EnrollmentGroup,
     EnrollmentGroupId, Entropy, Environment, GenerationId, HubDirectory, HubName, IndividualEnrollment, KeyFingerprint,
     LinkedHub, MasterKey, ProvisioningStatus, Registration, RegistrationId, Revocation, SasToken, SharedAccessKey,
     Standing, Subscription, Timestamp, Vault,
@@ -96,6 +96,9 @@ impl RegistryView for FakeRegistry {
     }
     fn subscriptions(&self, client: &ClientIdentity) -> Result<Option<Vec<Subscription>>, Fault> {
         Ok(self.stored_subscriptions(client))
+    }
+    fn deny_rules(&self) -> Result<Vec<DenyRule>, Fault> {
+        self.maps.lock().deny_rules()
     }
     fn revocations(&self) -> Result<Vec<Revocation>, Fault> {
         self.maps.lock().revocations()

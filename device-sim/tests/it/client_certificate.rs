@@ -60,7 +60,7 @@ impl ClientCertVerifier for AnyCertificate {
     }
 }
 
-fn issuer() -> DeviceIssuer {
+pub(crate) fn issuer() -> DeviceIssuer {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "Test Factory");

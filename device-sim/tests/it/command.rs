@@ -52,6 +52,35 @@ async fn a_run_that_went_well_says_so_in_json_and_exit_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn clones_and_flaky_devices_are_told_step_by_step() {
+    let responder = Responder::start(Script::default()).await;
+    let more = ["--count", "4", "--clones", "2", "--attack", "takeover,other-topic", "--json"];
+    let flaky = ["--flaky", "drop,renew", "--interruptions", "2", "--pause-max", "5", "--seed", "7"];
+    let output = device_sim(&responder, &[&more[..], &flaky[..]].concat()).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let lines: Vec<serde_json::Value> =
+        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let count = |event: &str| lines.iter().filter(|line| line["event"] == event).count();
+    assert_eq!((count("attack"), count("flaky"), count("error"), count("summary")), (4, 2, 0, 1));
+    assert!(count("step") > 12);
+    let summary = lines.last().unwrap();
+    let rows = summary["attacks"].as_array().unwrap();
+    assert_eq!((&rows[0]["attack"], &rows[0]["seen"]), (&"takeover".into(), &"took-over".into()), "{summary}");
+    assert_eq!(rows[1]["seen"], "refused: connection closed", "{summary}");
+    assert_eq!(summary["flaky"]["untroubled"], 2, "{summary}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_other_devices_are_a_fleet_and_the_table_is_for_people() {
+    let responder = Responder::start(Script::default()).await;
+    let output = device_sim(&responder, &["--count", "3", "--clones", "1", "--attack", "same-key-other-id"]).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("same-key-other-id          1  refused: CONNACK 5"), "{text}");
+    assert!(text.contains("devices       2 of 2"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_device_is_named_and_makes_the_run_fail() {
     let refusals = vec![ConnectReturnCode::NotAuthorized];
     let responder = Responder::start(Script { refusals, ..Script::default() }).await;

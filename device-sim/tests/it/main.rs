@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test as tests do")]
 
+mod attacks;
 mod client_certificate;
 mod command;
 mod cost;
+mod flaky;
 mod fleet;
 mod one_device;
 mod responder;

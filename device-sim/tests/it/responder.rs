@@ -47,6 +47,7 @@ pub(crate) struct Seen {
     pub(crate) disconnects: usize,
     pub(crate) pings: usize,
     pub(crate) connections: usize,
+    pub(crate) peers: Vec<std::net::IpAddr>,
     sessions: HashMap<String, oneshot::Sender<()>>,
 }
 
@@ -111,7 +112,8 @@ impl Responder {
 
 async fn accept(listener: TcpListener, acceptor: TlsAcceptor, script: Arc<Script>, seen: Arc<Mutex<Seen>>) {
     loop {
-        let (socket, _) = listener.accept().await.unwrap();
+        let (socket, peer) = listener.accept().await.unwrap();
+        seen.lock().unwrap().peers.push(peer.ip());
         socket.set_nodelay(true).unwrap();
         let (acceptor, script, seen) = (acceptor.clone(), Arc::clone(&script), Arc::clone(&seen));
         tokio::spawn(async move {
@@ -159,15 +161,21 @@ async fn serve(mut connection: Connection, script: &Script, seen: &Mutex<Seen>) 
     };
     let code =
         script.refusals.get(number).copied().unwrap_or_else(|| verdict(&connect, connection.certificate.as_deref()));
+    let provisions = connect.login.as_ref().unwrap().username.contains("/registrations/");
+    // The older session goes before the newer one is told that it is in.
+    let (sender, taken_over) = oneshot::channel();
+    if code == ConnectReturnCode::Success && !provisions {
+        seen.lock().unwrap().sessions.insert(connect.client_id.clone(), sender);
+    }
     connection.send(Packet::ConnAck(ConnAck::new(code, false))).await;
     if code != ConnectReturnCode::Success {
         let _ = connection.stream.shutdown().await;
         return;
     }
-    if connect.login.unwrap().username.contains("/registrations/") {
+    if provisions {
         provisioning(connection, script, seen).await;
     } else {
-        hub(connection, connect.client_id, script, seen).await;
+        hub(connection, connect.client_id, taken_over, script, seen).await;
     }
 }
 
@@ -238,15 +246,20 @@ fn assigned(request: &Publish) -> String {
     )
 }
 
-async fn hub(mut connection: Connection, device_id: String, script: &Script, seen: &Mutex<Seen>) {
-    let (sender, mut taken_over) = oneshot::channel();
-    seen.lock().unwrap().sessions.insert(device_id.clone(), sender);
+async fn hub(
+    mut connection: Connection,
+    device_id: String,
+    mut taken_over: oneshot::Receiver<()>,
+    script: &Script,
+    seen: &Mutex<Seen>,
+) {
     let own = format!("devices/{device_id}/messages/events/");
     let mut messages = 0;
     loop {
         let packet = tokio::select! {
-            packet = connection.next() => packet,
+            biased;
             _ = &mut taken_over => return,
+            packet = connection.next() => packet,
         };
         match packet {
             Some(Packet::Publish(publish)) => {

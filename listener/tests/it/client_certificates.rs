@@ -37,6 +37,9 @@ async fn a_certificate_without_its_key_is_refused_on_both_versions() {
             }
             until("the refusal is counted", || world.metrics.refused(Refused::ClientCertificate) == 1).await;
             assert_eq!(world.metrics.handshakes(), 0, "{version:?} {forgery:?}");
+            let kept = world.failed(1).await;
+            assert_eq!(kept.cause, Refused::ClientCertificate);
+            assert!(kept.detail.contains("BadSignature"), "{version:?} {kept:?}");
             world.served_no_more();
         }
     }

@@ -111,6 +111,29 @@ async fn failures_are_counted_by_cause() {
 }
 
 #[tokio::test]
+async fn a_failed_handshake_is_kept_with_its_peer_and_the_words_of_tls() {
+    let world = World::new();
+    let mut plain = world.tcp().await;
+    let address = plain.local_addr().unwrap();
+    plain.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let kept = world.failed(1).await;
+    assert_eq!((kept.cause, kept.peer, kept.listener), (Refused::NotTls, address, "test"));
+    assert!(kept.detail.contains("InvalidContentType"), "{kept:?}");
+    assert_eq!((kept.network, kept.network_count), ((address.ip(), 32), 1));
+
+    for version in [TLS12, TLS13] {
+        let world = World::new();
+        let distrusts = World::new().client(version);
+        world.connect(&distrusts).await.expect_err("the client knows another root");
+        let kept = world.failed(1).await;
+        assert_eq!(kept.cause, Refused::Alert);
+        assert!(kept.detail.contains("fatal alert"), "{kept:?}");
+        world.connect(&distrusts).await.expect_err("and again");
+        assert_eq!(world.failed(2).await.count, 2, "one record, counted twice");
+    }
+}
+
+#[tokio::test]
 async fn a_handshake_has_a_deadline() {
     let mut settings = patient();
     settings.handshake_deadline = Duration::from_millis(50);

@@ -15,8 +15,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 use unicity_listener::{
-    ByteStream, ConnectionInfo, Drained, Listener, ListenerMetrics, ListenerSettings, Service, Tls, TlsIdentity,
-    Transport,
+    ByteStream, ConnectionInfo, Drained, HandshakeFailure, HandshakeFailures, Listener, ListenerMetrics,
+    ListenerSettings, Service, Tls, TlsIdentity, Transport,
 };
 
 pub(crate) const TLS12: &SupportedProtocolVersion = &rustls::version::TLS12;
@@ -99,6 +99,7 @@ pub(crate) struct World {
     pub(crate) server: Identity,
     pub(crate) tls: Arc<Tls>,
     pub(crate) metrics: Arc<ListenerMetrics>,
+    pub(crate) failures: Arc<HandshakeFailures>,
     pub(crate) stop: CancellationToken,
     served: mpsc::Receiver<ConnectionInfo>,
     serving: JoinHandle<Drained>,
@@ -130,14 +131,22 @@ impl World {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = Listener::bind(loopback, transport(Arc::clone(&tls)), settings).unwrap();
         let (address, metrics, stop) = (listener.local_addr(), listener.metrics(), CancellationToken::new());
+        let failures = listener.failures();
         let (sender, served) = mpsc::channel(1_024);
         let serving = tokio::spawn(listener.serve(EchoService { manners, served: sender }, stop.clone(), drain));
-        Self { address, server, tls, metrics, stop, served, serving }
+        Self { address, server, tls, metrics, failures, stop, served, serving }
     }
 
     /// The next connection that reached the service.
     pub(crate) async fn served(&mut self) -> ConnectionInfo {
         or_hang("a connection reaches the service", self.served.recv()).await.expect("the listener runs")
+    }
+
+    /// The newest failed handshake, once there have been `count`.
+    pub(crate) async fn failed(&self, count: u64) -> HandshakeFailure {
+        let of = |failures: &[HandshakeFailure]| failures.iter().map(|failure| failure.count).sum::<u64>();
+        until("the failure is kept", || of(&self.failures.latest(100, |_| true)) == count).await;
+        self.failures.latest(1, |_| true).remove(0)
     }
 
     /// No connection has reached the service but those asked for.

@@ -8,14 +8,15 @@ use std::sync::Arc;
 
 use unicity_identity::enrollment::ProvisioningStatus;
 use unicity_identity::{
-    Attestation, ETag, EnrollmentRef, IndividualEnrollment, KeyFingerprint, Refusal, RegistrationId, SasToken,
+    Attestation, ETag, EnrollmentRef, Facets, IndividualEnrollment, KeyFingerprint, Refusal, RegistrationId, SasToken,
     Timestamp, Vault,
 };
 
-use crate::registry::{Fault, RegistryView};
+use crate::registry::{Fault, RegistryError, RegistryView};
+use crate::revoked;
 use crate::service::Settings;
 use crate::tpm::ChallengeSecret;
-use crate::trust::{PresentedChain, Trust};
+use crate::trust::{PresentedChain, Trust, with_chain};
 use crate::x509::StalePolicy;
 
 pub use tpm::TpmKeys;
@@ -84,6 +85,19 @@ pub struct Attested {
     pub enabled: bool,
     /// When the token ends, in seconds since the Unix epoch; `None` for a certificate.
     pub token_expiry_seconds: Option<u64>,
+    /// What revocations know it by.
+    pub facets: Facets,
+}
+
+impl Attested {
+    /// Fills in what follows from the proof.
+    fn settle_facets(&mut self) {
+        self.facets.registration = Some(self.registration_id.clone());
+        self.facets.proven = Some(self.key_fingerprint);
+        if let EnrollmentRef::Group(group) = &self.enrollment {
+            self.facets.group = Some(group.clone());
+        }
+    }
 }
 
 /// Attestation ended without a proof.
@@ -145,10 +159,28 @@ impl Attestor<'_> {
             .registration_id
             .parse()
             .map_err(|error| Refusal::Invalid { what: "registration id".into(), why: format!("{error}") })?;
-        match self.view.individual(&id)? {
-            Some(enrollment) => self.individual(claim, id, &enrollment),
-            None => self.group(claim, id),
-        }
+        let mut attested = match self.view.individual(&id)? {
+            Some(enrollment) => {
+                let mut attested = self.individual(claim, id, &enrollment)?;
+                attested.facets.batch = enrollment.batch;
+                attested
+            }
+            None => self.group(claim, id)?,
+        };
+        attested.settle_facets();
+        Ok(attested)
+    }
+
+    /// Whether a revocation or a denied key speaks against a device that has proven itself.
+    ///
+    /// # Errors
+    /// [`AttestError`] with the revocation.
+    pub fn check_revoked(&self, attested: &Attested, claim: Claim<'_>) -> Result<(), AttestError> {
+        let subject = || format!("registration {}", attested.registration_id);
+        revoked::check(self.view, &attested.facets, subject).map_err(|error| match error {
+            RegistryError::Fault(fault) => AttestError::Fault(fault),
+            other => AttestError::Refused(with_chain(other.into_refusal(), claim.chain)),
+        })
     }
 
     fn individual(
@@ -157,6 +189,7 @@ impl Attestor<'_> {
         id: RegistrationId,
         enrollment: &IndividualEnrollment,
     ) -> Result<Attested, AttestError> {
+        let mut facets = Facets::default();
         let (key_fingerprint, proof, token_expiry_seconds) = match &enrollment.terms.attestation {
             Attestation::SymmetricKey { primary, secondary } => {
                 let token = self.token(claim, &id)?;
@@ -165,7 +198,9 @@ impl Attestor<'_> {
                 (key, Proof::EnrolledKeys, Some(token.expiry_seconds()))
             }
             Attestation::ClientCertificates { primary, secondary } => {
-                let (key, thumbprint) = self.enrolled_certificate(claim, &id, primary.as_ref(), secondary.as_ref())?;
+                let (key, thumbprint, path) =
+                    self.enrolled_certificate(claim, &id, primary.as_ref(), secondary.as_ref())?;
+                facets = path;
                 (key, Proof::Certificate { thumbprint }, None)
             }
             Attestation::Tpm { endorsement_key, key, storage_root_key } => {
@@ -186,6 +221,7 @@ impl Attestor<'_> {
             enabled: enrollment.terms.status == ProvisioningStatus::Enabled,
             token_expiry_seconds,
             registration_id: id,
+            facets,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use unicity_identity::enrollment::ProvisioningStatus;
 use unicity_identity::{
-    Attestation, EnrollmentGroup, EnrollmentRef, KeyFingerprint, KeySlot, Refusal, RegistrationId, SasToken,
+    Attestation, EnrollmentGroup, EnrollmentRef, Facets, KeyFingerprint, KeySlot, Refusal, RegistrationId, SasToken,
     SharedAccessKey, derive_device_key,
 };
 
@@ -55,6 +55,7 @@ impl Attestor<'_> {
                 proof: Proof::DerivedKeys { spelling },
                 enabled: group.terms.status == ProvisioningStatus::Enabled,
                 token_expiry_seconds: Some(token.expiry_seconds()),
+                facets: Facets::default(),
             };
             if attested.enabled {
                 return Ok(attested);

@@ -2,7 +2,7 @@
 //! its key, the handshake has proven.
 
 use unicity_identity::enrollment::StoredCertificate;
-use unicity_identity::{EnrollmentRef, KeyFingerprint, Refusal, RegistrationId};
+use unicity_identity::{EnrollmentRef, Facets, KeyFingerprint, Refusal, RegistrationId};
 
 use super::{AttestError, Attested, Attestor, Claim, Proof};
 use crate::registry::Fault;
@@ -25,14 +25,14 @@ fn check_name(leaf: &Certificate, id: &RegistrationId) -> Result<(), Refusal> {
 }
 
 impl Attestor<'_> {
-    /// The key and SHA-256 thumbprint of the enrolled certificate that the device showed.
+    /// The key and SHA-256 thumbprint of the enrolled certificate that the device showed, and its path.
     pub(super) fn enrolled_certificate(
         &self,
         claim: Claim<'_>,
         id: &RegistrationId,
         primary: Option<&StoredCertificate>,
         secondary: Option<&StoredCertificate>,
-    ) -> Result<(KeyFingerprint, Vec<u8>), AttestError> {
+    ) -> Result<(KeyFingerprint, Vec<u8>, Facets), AttestError> {
         let chain = claim.chain.ok_or(Refusal::NoCredential)?.chain()?;
         let parse = |stored: Option<&StoredCertificate>| {
             let parsed = stored.map(|stored| Certificate::parse(&stored.der)).transpose();
@@ -50,8 +50,8 @@ impl Attestor<'_> {
             skew,
         )
         .map_err(|refusal| individual_refusal(&refusal, leaf))?;
-        (self.trust)()?.check_leaf(chain, self.stale, self.now, skew)?;
-        Ok((leaf.key_fingerprint(), leaf.summary().sha256.as_bytes().to_vec()))
+        let path = (self.trust)()?.check_leaf(chain, self.stale, self.now, skew)?;
+        Ok((leaf.key_fingerprint(), leaf.summary().sha256.as_bytes().to_vec(), path))
     }
 
     /// The group whose authority vouches for the device.
@@ -62,7 +62,7 @@ impl Attestor<'_> {
     ) -> Result<Attested, AttestError> {
         let chain = presented.chain()?;
         let trust = (self.trust)()?;
-        let group = trust.group_of(chain, self.stale, self.now, self.settings.token_skew_seconds)?;
+        let (group, facets) = trust.group_of(chain, self.stale, self.now, self.settings.token_skew_seconds)?;
         let leaf = chain.leaf();
         check_name(leaf, id)?;
         Ok(Attested {
@@ -73,6 +73,7 @@ impl Attestor<'_> {
             proof: Proof::Certificate { thumbprint: leaf.summary().sha256.as_bytes().to_vec() },
             enabled: group.enabled,
             token_expiry_seconds: None,
+            facets,
         })
     }
 }

@@ -3,11 +3,14 @@
 
 use ring::digest;
 use unicity_identity::error::Subject;
-use unicity_identity::{Attestation, Authority, AuthorityName, DenyRule, Entropy, Refusal, RevocationList, Timestamp};
+use unicity_identity::{
+    Attestation, Authority, AuthorityName, DenyRule, Entropy, Facets, Refusal, RevocationList, Timestamp,
+};
 
 use super::{Parts, check};
 use crate::leaf::LeafEvent;
 use crate::registry::{Change, Fault, Outcome, Precondition, RegistryError, RegistryView};
+use crate::revoked;
 
 /// A group that refers to an authority.
 fn referring(view: &dyn RegistryView, name: &AuthorityName) -> Result<Option<String>, Fault> {
@@ -41,6 +44,10 @@ pub(super) fn put(
         && let Some(group) = referring(view, &name)?
     {
         return Err(in_use(&name, &group).into());
+    }
+    if draft.verified {
+        let facets = Facets { keys: vec![draft.key], authorities: vec![draft.key], ..Facets::default() };
+        revoked::check_enrolling(view, &facets, [&draft.key], || Subject::Authority(name.clone()).to_string())?;
     }
     let authority = Authority {
         etag: entropy.etag(),

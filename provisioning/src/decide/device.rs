@@ -1,12 +1,15 @@
 //! Hub devices are made, changed and deleted by hand.
 
 use unicity_identity::error::{KeyOwner, Subject};
-use unicity_identity::{DeviceId, DeviceIdentity, DeviceStatus, Entropy, HubName, IndividualEnrollment, Timestamp};
+use unicity_identity::{
+    DeviceId, DeviceIdentity, DeviceStatus, Entropy, Facets, HubName, IndividualEnrollment, Timestamp,
+};
 
 use super::keys::{held, transfer};
 use super::{Parts, check};
 use crate::leaf::LeafEvent;
 use crate::registry::{Change, DeviceDraft, Fault, Outcome, Precondition, RegistryError, RegistryView};
+use crate::revoked;
 use crate::service::Settings;
 
 /// Who owns a device's keys, and the enrollment that may hold them too.
@@ -23,6 +26,26 @@ fn owner(
         }
         None => (KeyOwner::Device(hub.clone(), id.clone()), None),
     })
+}
+
+/// What is enabled must not be revoked, and a denied key is not taken.
+fn check_not_revoked(
+    view: &dyn RegistryView,
+    device: &DeviceIdentity,
+    stored: Option<&DeviceIdentity>,
+) -> Result<(), RegistryError> {
+    let subject = || Subject::Device(device.hub.clone(), device.device_id.clone()).to_string();
+    let before = stored.map(|stored| stored.authentication.keys()).unwrap_or_default();
+    let is_enabled = device.status == DeviceStatus::Enabled;
+    let was_enabled = stored.is_some_and(|stored| stored.status == DeviceStatus::Enabled);
+    let all: Vec<_> = device.authentication.keys().into_iter().collect();
+    let keys: Vec<_> = all.iter().filter(|key| !before.contains(key) || (is_enabled && !was_enabled)).collect();
+    let facets = match &device.registration {
+        _ if !is_enabled => Facets::default(),
+        Some(id) => Facets { keys: all.clone(), ..revoked::of_registration(view, id)? },
+        None => Facets { keys: all.clone(), ..Facets::default() },
+    };
+    revoked::check_enrolling(view, &facets, keys, subject)
 }
 
 pub(super) fn put_device(
@@ -58,6 +81,7 @@ pub(super) fn put_device(
         iot_edge: draft.iot_edge,
         created: stored.as_ref().map_or(now, |stored| stored.created),
     };
+    check_not_revoked(view, &device, stored.as_ref())?;
     let mut changes = Vec::new();
     let before = held(individual.as_ref(), stored.as_ref());
     let after = held(individual.as_ref(), Some(&device));

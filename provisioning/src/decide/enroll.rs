@@ -1,9 +1,10 @@
 //! Enrollments and registrations are made, replaced and deleted by an operator.
 
+use ring::digest;
 use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms, ProvisioningStatus};
 use unicity_identity::error::{KeyOwner, Subject};
 use unicity_identity::{
-    Attestation, EnrollmentGroup, EnrollmentGroupId, Entropy, IndividualEnrollment, KeyFingerprint, Refusal,
+    Attestation, EnrollmentGroup, EnrollmentGroupId, Entropy, Facets, IndividualEnrollment, KeyFingerprint, Refusal,
     RegistrationId, Timestamp,
 };
 
@@ -13,6 +14,7 @@ use crate::leaf::LeafEvent;
 use crate::registry::{
     Change, GroupDraft, IndividualDraft, Outcome, Precondition, RegistryError, RegistryView, TermsDraft,
 };
+use crate::revoked;
 use crate::service::Settings;
 
 fn check_hubs(settings: &Settings, terms: &EnrollmentTerms) -> Result<(), Refusal> {
@@ -59,6 +61,12 @@ pub(super) fn put_individual(
         updated: now,
     };
     let device = device_of(view, settings, &id, stored.as_ref())?;
+    // What it registered as before does not count: it may come back under an enrollment, and a key, of its own.
+    let facets =
+        Facets { registration: Some(id.clone()), batch: enrollment.batch.clone(), ..declared(&enrollment.terms) };
+    check_not_revoked(view, &enrollment.terms, stored.as_ref().map(|stored| &stored.terms), &facets, || {
+        Subject::Enrollment(id.clone())
+    })?;
     let mut changes = Vec::new();
     let is_kept = view.registration(&id)?.is_some()
         || keep_in_sight(settings, &id, Some(&enrollment), device.as_ref(), &mut changes)?;
@@ -79,6 +87,38 @@ pub(super) fn put_individual(
         warnings,
     };
     Ok((changes, event, Outcome::Individual(Box::new(enrollment))))
+}
+
+/// What revocations know an enrollment by, beside its id.
+fn declared(terms: &EnrollmentTerms) -> Facets {
+    let keys = distinct(terms);
+    let (authorities, stored) = match &terms.attestation {
+        Attestation::SigningCertificates { primary, secondary } => (keys.clone(), [primary, secondary]),
+        Attestation::ClientCertificates { primary, secondary } => (Vec::new(), [primary, secondary]),
+        Attestation::CaReferences { .. } => (keys.clone(), [&None, &None]),
+        Attestation::SymmetricKey { .. } | Attestation::Tpm { .. } => (Vec::new(), [&None, &None]),
+    };
+    let certificates = stored.into_iter().flatten().filter_map(|certificate| {
+        <[u8; 32]>::try_from(digest::digest(&digest::SHA256, &certificate.der).as_ref()).ok()
+    });
+    Facets { keys, authorities, certificates: certificates.collect(), ..Facets::default() }
+}
+
+/// What is enabled must not be revoked; and a denied key is not taken, whoever brings it. What is revoked may be stored disabled:
+/// an operator who edits it has not brought it back.
+fn check_not_revoked(
+    view: &dyn RegistryView,
+    terms: &EnrollmentTerms,
+    stored: Option<&EnrollmentTerms>,
+    facets: &Facets,
+    subject: impl Fn() -> Subject,
+) -> Result<(), RegistryError> {
+    let before = stored.map(|stored| stored.attestation.keys()).unwrap_or_default();
+    let is_enabled = terms.status == ProvisioningStatus::Enabled;
+    let was_enabled = stored.is_some_and(|stored| stored.status == ProvisioningStatus::Enabled);
+    let keys: Vec<_> = facets.keys.iter().filter(|key| !before.contains(key) || (is_enabled && !was_enabled)).collect();
+    let facets = if is_enabled { facets } else { &Facets::default() };
+    revoked::check_enrolling(view, facets, keys, || subject().to_string())
 }
 
 fn distinct(terms: &EnrollmentTerms) -> Vec<KeyFingerprint> {
@@ -142,6 +182,10 @@ pub(super) fn put_group(
         updated: now,
     };
     check_references(view, &group.terms)?;
+    let facets = Facets { group: Some(id.clone()), ..declared(&group.terms) };
+    check_not_revoked(view, &group.terms, stored.as_ref().map(|stored| &stored.terms), &facets, || {
+        Subject::Group(id.clone())
+    })?;
     let before = stored.as_ref().map(|stored| stored.terms.attestation.keys()).unwrap_or_default();
     let mut changes = Vec::new();
     let warnings =
@@ -166,7 +210,7 @@ pub(super) fn delete_group(
     check(precondition, stored.as_ref().map(|stored| stored.etag), || Subject::Group(id.clone()))?;
     let mut changes = vec![Change::DeleteGroup(id.clone())];
     for key in stored.iter().flat_map(|stored| distinct(&stored.terms)) {
-        if view.key_owner(&key)? == Some(KeyOwner::Group(id.clone())) {
+        if view.key_owner(&key)? == Some(KeyOwner::Group(id.clone())) && !view.is_denied(&key)? {
             changes.push(Change::DeleteKey(key));
         }
     }

@@ -47,7 +47,7 @@ pub(super) fn held(
 /// Turns a change of held keys into claims and releases.
 ///
 /// Returns warnings for collisions that compat mode, or the list of keys that may be shared, lets pass; the first owner stays in the
-/// index.
+/// index. A denied key stays with whoever held it: it is nobody's to have any more.
 ///
 /// # Errors
 /// [`Refusal::KeyInUse`] in strict mode if a new key is another owner's and may not be shared.
@@ -77,7 +77,7 @@ pub(super) fn transfer(
         }
     }
     for key in before.difference(after) {
-        if view.key_owner(key)?.as_ref() == Some(owner) {
+        if view.key_owner(key)?.as_ref() == Some(owner) && !view.is_denied(key)? {
             changes.push(Change::DeleteKey(*key));
         }
     }

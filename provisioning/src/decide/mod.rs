@@ -7,6 +7,8 @@ mod enroll;
 mod keys;
 mod register;
 mod revoke;
+#[cfg(test)]
+mod revoke_tests;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -64,7 +66,9 @@ pub fn decide(view: &dyn RegistryView, settings: &Settings, mut request: Request
         Command::DeleteAuthority { name, precondition } => authority::delete(view, name, &precondition)?,
         Command::PutRevocationList(list) => authority::put_revocation_list(*list),
         Command::SetDenyRule { rule, denied } => authority::set_deny_rule(rule, denied),
-        Command::Revoke { target, reason } => revoke::revoke(view, settings, target, reason, &request.actor, now)?,
+        Command::Revoke { target, reason, force } => {
+            revoke::revoke(view, settings, target, reason, force, &request.actor, now, entropy)?
+        }
         Command::FollowRevocation { target, registrations, complete } => {
             revoke::follow(view, settings, target, registrations, complete, now, entropy)?
         }

@@ -7,7 +7,7 @@ use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms, Provisioni
 use unicity_identity::error::KeyOwner;
 use unicity_identity::registration::{AttestationKind, Substatus};
 use unicity_identity::{
-    Attestation, ClientIdentity, DeviceId, DeviceIdentity, EnrollmentRef, Entropy, IndividualEnrollment,
+    Attestation, ClientIdentity, DeviceId, DeviceIdentity, EnrollmentRef, Entropy, Facets, IndividualEnrollment,
     KeyFingerprint, LinkedHub, Refusal, Registration, Timestamp,
 };
 
@@ -15,6 +15,7 @@ use super::{Parts, keys};
 use crate::allocation;
 use crate::leaf::{Candidate, LeafEvent};
 use crate::registry::{Change, Outcome, RegisterCommand, RegistryError, RegistryView};
+use crate::revoked;
 use crate::service::{Settings, UnicityMode};
 
 pub(super) fn register(
@@ -30,6 +31,7 @@ pub(super) fn register(
     if terms.status == ProvisioningStatus::Disabled {
         return Err(Refusal::EnrollmentDisabled { enrollment: command.attested.enrollment.clone() }.into());
     }
+    check_revoked(view, &command, individual.as_ref())?;
     let earlier = view.registration(id)?;
     let device = keys::device_of(view, settings, id, individual.as_ref())?;
     match (&earlier, &device) {
@@ -85,6 +87,28 @@ pub(super) fn register(
             entropy,
         ),
     }
+}
+
+/// A revocation that was decided since the device proved itself counts, synced or not.
+fn check_revoked(
+    view: &dyn RegistryView,
+    command: &RegisterCommand,
+    individual: Option<&IndividualEnrollment>,
+) -> Result<(), RegistryError> {
+    let attested = &command.attested;
+    let group = match &attested.enrollment {
+        EnrollmentRef::Group(group) => Some(group.clone()),
+        EnrollmentRef::Individual(_) => None,
+    };
+    let facets = Facets {
+        registration: Some(attested.registration_id.clone()),
+        group,
+        batch: individual.and_then(|enrollment| enrollment.batch.clone()),
+        proven: Some(attested.key_fingerprint),
+        keys: command.authentication.keys().into_iter().collect(),
+        ..attested.facets.clone()
+    };
+    revoked::check(view, &facets, || format!("registration {}", attested.registration_id))
 }
 
 /// The terms under which the device was attested, if they still are what they were.

@@ -1,55 +1,281 @@
 //! Revocation (U7): one small record at once, rows behind it.
+//!
+//! The record makes the predicate of `revoked.rs` true, whatever it means; what can be told without a walk, an enrollment, a group, a
+//! hub device and the keys they hold, ends in the same record. Keys are denied for ever and stay in the index with whoever held them.
 
-use unicity_identity::error::Subject;
-use unicity_identity::{Entropy, Refusal, RegistrationId, Revocation, RevocationTarget, Timestamp};
+use std::collections::BTreeSet;
+
+use unicity_identity::error::{KeyOwner, Subject};
+use unicity_identity::{
+    DenyRule, DeviceIdentity, DeviceStatus, EnrollmentGroupId, EnrollmentRef, Entropy, IndividualEnrollment,
+    KeyFingerprint, ProvisioningStatus, Refusal, Registration, RegistrationId, Revocation, RevocationTarget, Timestamp,
+};
 
 use super::Parts;
+use super::keys::{device_of, held};
 use crate::leaf::LeafEvent;
-use crate::registry::{Actor, Change, Outcome, RegistryError, RegistryView};
+use crate::registry::{Actor, Change, Fault, Outcome, RegistryError, RegistryView, Revoked};
 use crate::service::Settings;
 
-fn stored(view: &dyn RegistryView, target: &RevocationTarget) -> Result<Option<Revocation>, RegistryError> {
-    Ok(view.revocations()?.into_iter().find(|revocation| revocation.target == *target))
+/// What the hub shows as the reason of a device's disabling.
+const STATUS_REASON: &str = "revoked";
+
+/// What one record ends.
+struct Ending<'a> {
+    view: &'a dyn RegistryView,
+    settings: &'a Settings,
+    now: Timestamp,
+    entropy: &'a mut Entropy,
+    changes: Vec<Change>,
+    /// Keys that are denied by it.
+    denied: BTreeSet<KeyFingerprint>,
+    rows: usize,
 }
 
+impl Ending<'_> {
+    fn deny(&mut self, key: KeyFingerprint, owner: Option<KeyOwner>) -> Result<bool, Fault> {
+        if self.denied.contains(&key) || self.view.is_denied(&key)? {
+            return Ok(false);
+        }
+        self.changes.push(Change::PutDenyRule(DenyRule::Key(key)));
+        // Whoever held it is named to whom enrols it again.
+        if let Some(owner) = owner
+            && self.view.key_owner(&key)?.is_none()
+        {
+            self.changes.push(Change::PutKey(key, owner));
+        }
+        Ok(self.denied.insert(key))
+    }
+
+    fn individual(&mut self, enrollment: &IndividualEnrollment) -> bool {
+        if enrollment.terms.status == ProvisioningStatus::Disabled {
+            return false;
+        }
+        let mut ended = enrollment.clone();
+        ended.terms.status = ProvisioningStatus::Disabled;
+        ended.etag = self.entropy.etag();
+        ended.updated = self.now;
+        self.changes.push(Change::PutIndividual(Box::new(ended)));
+        true
+    }
+
+    fn device(&mut self, device: &DeviceIdentity) -> bool {
+        if device.status == DeviceStatus::Disabled && device.status_reason.as_deref() == Some(STATUS_REASON) {
+            return false;
+        }
+        let mut ended = device.clone();
+        ended.status = DeviceStatus::Disabled;
+        ended.status_reason = Some(STATUS_REASON.to_owned());
+        ended.status_updated = Some(self.now);
+        ended.etag = self.entropy.etag();
+        self.changes.push(Change::PutDevice(Box::new(ended)));
+        true
+    }
+
+    /// Ends a registration id: its hub device and all keys, and its own enrollment if that is meant too. Says whether anything of it
+    /// was still there to end.
+    fn registration(
+        &mut self,
+        id: &RegistrationId,
+        individual: Option<&IndividualEnrollment>,
+        registration: Option<&Registration>,
+    ) -> Result<bool, Fault> {
+        let device = device_of(self.view, self.settings, id, individual)?;
+        let mut keys = held(individual, device.as_ref());
+        keys.extend(registration.map(|registration| registration.key_fingerprint));
+        let mut ended = individual.is_some_and(|enrollment| self.individual(enrollment));
+        ended |= device.is_some_and(|device| self.device(&device));
+        for key in keys {
+            ended |= self.deny(key, Some(KeyOwner::Registration(id.clone())))?;
+        }
+        self.rows += usize::from(ended);
+        Ok(ended)
+    }
+
+    fn group(&mut self, id: &EnrollmentGroupId) -> Result<bool, Fault> {
+        let Some(group) = self.view.group(id)? else { return Ok(false) };
+        if group.terms.status == ProvisioningStatus::Enabled {
+            let mut ended = group.clone();
+            ended.terms.status = ProvisioningStatus::Disabled;
+            ended.etag = self.entropy.etag();
+            ended.updated = self.now;
+            self.changes.push(Change::PutGroup(Box::new(ended)));
+        }
+        for key in group.terms.attestation.keys() {
+            self.deny(key, Some(KeyOwner::Group(id.clone())))?;
+        }
+        Ok(true)
+    }
+
+    /// Ends whatever holds a key. `Some`: a group that it is the key of.
+    fn key(&mut self, key: KeyFingerprint) -> Result<Option<EnrollmentGroupId>, Fault> {
+        let owner = self.view.key_owner(&key)?;
+        self.deny(key, owner.clone())?;
+        match owner {
+            Some(KeyOwner::Registration(id)) => {
+                let (individual, registration) = (self.view.individual(&id)?, self.view.registration(&id)?);
+                self.registration(&id, individual.as_ref(), registration.as_ref())?;
+            }
+            Some(KeyOwner::Device(hub, id)) => {
+                if let Some(device) = self.view.device(&hub, &id)? {
+                    let mut ended = self.device(&device);
+                    for key in device.authentication.keys() {
+                        ended |= self.deny(key, Some(KeyOwner::Device(hub.clone(), id.clone())))?;
+                    }
+                    self.rows += usize::from(ended);
+                }
+            }
+            Some(KeyOwner::Group(id)) => {
+                self.group(&id)?;
+                return Ok(Some(id));
+            }
+            None => {}
+        }
+        Ok(None)
+    }
+}
+
+fn is_known(view: &dyn RegistryView, settings: &Settings, id: &RegistrationId) -> Result<bool, Fault> {
+    Ok(view.individual(id)?.is_some()
+        || view.registration(id)?.is_some()
+        || device_of(view, settings, id, None)?.is_some())
+}
+
+#[expect(clippy::too_many_arguments, reason = "what the decision rests on")]
 pub(super) fn revoke(
     view: &dyn RegistryView,
-    _settings: &Settings,
+    settings: &Settings,
     target: RevocationTarget,
     reason: Option<String>,
+    force: bool,
     actor: &Actor,
     now: Timestamp,
+    entropy: &mut Entropy,
 ) -> Result<Parts, RegistryError> {
     let by = match actor {
         Actor::Policy(name) => name.clone(),
         Actor::Device | Actor::Server => "server".to_owned(),
     };
-    let fresh = Revocation { complete: !target.has_rows(), target: target.clone(), at: now, by, reason, rows: 0 };
-    let revocation = stored(view, &target)?.unwrap_or(fresh);
-    let outcome = Outcome::Revocation(Box::new(revocation.clone()));
-    Ok((vec![Change::PutRevocation(Box::new(revocation))], LeafEvent::Revoked { target, keys: Vec::new() }, outcome))
+    let record = |target: RevocationTarget| -> Result<Revocation, Fault> {
+        let fresh = Revocation {
+            complete: !target.has_rows(),
+            target: target.clone(),
+            at: now,
+            by: by.clone(),
+            reason: reason.clone(),
+            rows: 0,
+        };
+        // One that is in force stays as it was; its rows are gone through again, for whoever asks twice has a reason.
+        Ok(match view.revocation(&target)? {
+            Some(stored) => Revocation { complete: fresh.complete, ..stored },
+            None => fresh,
+        })
+    };
+    let revocation = record(target.clone())?;
+    let mut ending = Ending { view, settings, now, entropy, changes: Vec::new(), denied: BTreeSet::new(), rows: 0 };
+    let mut group = None;
+    let mut owner = None;
+    match &target {
+        RevocationTarget::Registration(id) => {
+            if !force && !is_known(view, settings, id)? {
+                return Err(Refusal::NotFound(Subject::Registration(id.clone())).into());
+            }
+            let (individual, registration) = (view.individual(id)?, view.registration(id)?);
+            ending.registration(id, individual.as_ref(), registration.as_ref())?;
+        }
+        RevocationTarget::Key(key) => {
+            owner = view.key_owner(key)?;
+            if let Some(id) = ending.key(*key)? {
+                group = Some(record(RevocationTarget::Group(id))?);
+            }
+        }
+        RevocationTarget::Group(id) => {
+            if !ending.group(id)? && !force {
+                return Err(Refusal::NotFound(Subject::Group(id.clone())).into());
+            }
+        }
+        // Only their own record: what they cover is not known without a walk.
+        RevocationTarget::Certificate(_) | RevocationTarget::Authority { .. } | RevocationTarget::Batch(_) => {}
+    }
+    let Ending { mut changes, denied, rows, .. } = ending;
+    changes.push(Change::PutRevocation(Box::new(revocation.clone())));
+    changes.extend(group.iter().map(|group| Change::PutRevocation(Box::new(group.clone()))));
+    let outcome = Outcome::Revoked(Box::new(Revoked { revocation, group, owner, keys: denied.len(), rows }));
+    Ok((changes, LeafEvent::Revoked { target, keys: denied.into_iter().collect() }, outcome))
+}
+
+/// Whether a registration id is a row of a revocation; with it its enrollment, where that ends too.
+fn is_row(
+    view: &dyn RegistryView,
+    target: &RevocationTarget,
+    individual: Option<&IndividualEnrollment>,
+    registration: Option<&Registration>,
+) -> Result<bool, Fault> {
+    let group = registration.and_then(|registration| match &registration.enrollment {
+        EnrollmentRef::Group(id) => Some(id),
+        EnrollmentRef::Individual(_) => None,
+    });
+    Ok(match target {
+        RevocationTarget::Group(id) => group == Some(id),
+        RevocationTarget::Batch(label) => individual.is_some_and(|found| found.batch.as_ref() == Some(label)),
+        RevocationTarget::Authority { .. } => match group {
+            Some(id) => is_vouched_for_by_none_else(view, target, id)?,
+            None => false,
+        },
+        RevocationTarget::Registration(_) | RevocationTarget::Key(_) | RevocationTarget::Certificate(_) => false,
+    })
+}
+
+/// Whether a group has no authority but those that are revoked. With another one, its members' records do not tell who vouched: the
+/// predicate does, when they show their certificates.
+fn is_vouched_for_by_none_else(
+    view: &dyn RegistryView,
+    target: &RevocationTarget,
+    id: &EnrollmentGroupId,
+) -> Result<bool, Fault> {
+    let RevocationTarget::Authority { key, .. } = target else { return Ok(false) };
+    let Some(group) = view.group(id)? else { return Ok(false) };
+    let keys = group.terms.attestation.keys();
+    let revoked = view.revoked()?;
+    Ok(group.terms.attestation.kind() == "x509"
+        && keys.contains(key)
+        && keys.iter().all(|key| revoked.is_authority_revoked(key)))
 }
 
 pub(super) fn follow(
     view: &dyn RegistryView,
-    _settings: &Settings,
+    settings: &Settings,
     target: RevocationTarget,
     registrations: Vec<RegistrationId>,
     complete: bool,
-    _now: Timestamp,
-    _entropy: &mut Entropy,
+    now: Timestamp,
+    entropy: &mut Entropy,
 ) -> Result<Parts, RegistryError> {
-    let Some(revocation) = stored(view, &target)? else {
+    let Some(revocation) = view.revocation(&target)? else {
         return Err(Refusal::NotFound(Subject::Revocation(target)).into());
     };
-    let revocation = Revocation { rows: revocation.rows + registrations.len() as u64, complete, ..revocation };
-    let outcome = Outcome::Revocation(Box::new(revocation.clone()));
-    let event = LeafEvent::RevocationFollowed { target, registrations, complete };
-    Ok((vec![Change::PutRevocation(Box::new(revocation))], event, outcome))
+    let mut ending = Ending { view, settings, now, entropy, changes: Vec::new(), denied: BTreeSet::new(), rows: 0 };
+    let mut ended = Vec::new();
+    for id in registrations {
+        let (individual, registration) = (view.individual(&id)?, view.registration(&id)?);
+        if !is_row(view, &target, individual.as_ref(), registration.as_ref())? {
+            continue;
+        }
+        // A batch is made of enrollments; a group's or an authority's revocation leaves a member's own enrollment alone.
+        let own = individual.as_ref().filter(|_| matches!(target, RevocationTarget::Batch(_)));
+        if ending.registration(&id, own, registration.as_ref())? {
+            ended.push(id);
+        }
+    }
+    let mut changes = ending.changes;
+    let revocation = Revocation { rows: revocation.rows + ended.len() as u64, complete, ..revocation };
+    changes.push(Change::PutRevocation(Box::new(revocation.clone())));
+    let event = LeafEvent::RevocationFollowed { target, registrations: ended, complete };
+    Ok((changes, event, Outcome::Revocation(Box::new(revocation))))
 }
 
 pub(super) fn lift(view: &dyn RegistryView, target: RevocationTarget) -> Result<Parts, RegistryError> {
-    if stored(view, &target)?.is_none() {
+    if view.revocation(&target)?.is_none() {
         return Err(Refusal::NotFound(Subject::Revocation(target)).into());
     }
     Ok((vec![Change::DeleteRevocation(target.clone())], LeafEvent::RevocationLifted { target }, Outcome::Done))

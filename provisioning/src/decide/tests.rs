@@ -196,6 +196,7 @@ impl World {
             proof: Proof::EnrolledKeys,
             enabled: true,
             token_expiry_seconds: None,
+            facets: unicity_identity::Facets::default(),
         };
         let command = Command::Register(Box::new(RegisterCommand {
             attested,
@@ -426,6 +427,7 @@ fn registers(world: &mut World, settings: &Settings, name: &str) -> Decision {
         proof: Proof::EnrolledKeys,
         enabled: true,
         token_expiry_seconds: None,
+        facets: unicity_identity::Facets::default(),
     };
     let command = RegisterCommand {
         attested,

@@ -16,6 +16,7 @@ pub mod challenge;
 pub mod credential;
 pub mod duplicate;
 pub mod error;
+pub mod fuzzing;
 pub mod kdf;
 pub mod key;
 pub mod name;

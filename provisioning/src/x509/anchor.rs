@@ -4,9 +4,12 @@
 //! whether an anchor's own extensions count; here they do (basic constraints, key usage, path length, name constraints,
 //! dates), since an operator who uploads an intermediate expects its limits to hold.
 
+use std::sync::Arc;
+
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 
 use super::certificate::Certificate;
+use super::memo::SignatureMemo;
 use super::weak::Weakness;
 
 /// Why a certificate cannot be an authority here.
@@ -74,6 +77,8 @@ pub struct Anchor {
     certificate: Certificate,
     verified: bool,
     trust: TrustAnchor<'static>,
+    /// Shared by clones.
+    memo: Arc<SignatureMemo>,
 }
 
 impl Anchor {
@@ -87,7 +92,7 @@ impl Anchor {
         let trust = webpki::anchor_from_trusted_cert(&CertificateDer::from(certificate.der()))
             .map_err(|error| AnchorError::Unusable(error.to_string()))?
             .to_owned();
-        Ok(Self { name: name.into(), certificate, verified, trust })
+        Ok(Self { name: name.into(), certificate, verified, trust, memo: Arc::default() })
     }
 
     /// The group's or the CA's name.
@@ -110,6 +115,10 @@ impl Anchor {
 
     pub(super) fn trust(&self) -> &TrustAnchor<'static> {
         &self.trust
+    }
+
+    pub(super) fn memo(&self) -> &SignatureMemo {
+        &self.memo
     }
 }
 

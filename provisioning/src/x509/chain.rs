@@ -5,7 +5,7 @@
 //! *Validation* takes the candidates in that order: our own checks, which know reasons, then the path validation of
 //! rustls-webpki with exactly that path (RFC 5280 6.1: signatures, dates, basic constraints, path length, name
 //! constraints, extended key usage, critical extensions), whose word is final. So each signature is verified once on
-//! the way to a yes.
+//! the way to a yes, and an intermediate's once for all devices below it.
 //!
 //! What rustls-webpki lacks and is checked here: key usage, the anchor's own dates and path length, weak keys, broken
 //! signature algorithms by name, clocks that differ, and reasons. Stricter than RFC 5280: names are compared byte for
@@ -107,13 +107,43 @@ pub struct Verified<'a> {
     pub depth: usize,
 }
 
-impl Verified<'_> {
+impl<'a> Verified<'a> {
+    /// The path and the anchor.
+    #[must_use]
+    pub fn line(&self) -> Vec<&'a Certificate> {
+        self.path.iter().copied().chain([self.anchor.certificate()]).collect()
+    }
+
     /// The path and the anchor, as evidence.
     #[must_use]
     pub fn summaries(&self) -> Vec<CertificateSummary> {
-        let all = self.path.iter().copied().chain([self.anchor.certificate()]);
-        all.map(|certificate| certificate.summary().short()).collect()
+        self.line().into_iter().map(|certificate| certificate.summary().short()).collect()
     }
+}
+
+/// The line of issuers of a chain that leads nowhere: the leaf, who signed it, and so on as far as it can be followed
+/// among what was sent and what is `known`. Says nothing about dates, rights or trust.
+///
+/// For a certificate that is trusted by itself: whoever stands above it may still take it back, and a device must not
+/// get around that by showing an outdated chain, or none.
+#[must_use]
+pub fn line_of<'a>(
+    chain: &'a DeviceChain,
+    known: impl Iterator<Item = &'a Certificate> + Clone,
+) -> Vec<&'a Certificate> {
+    let mut line = vec![chain.leaf()];
+    while line.len() <= INTERMEDIATES_MAX + 1
+        && let Some(top) = line.last().copied()
+    {
+        let issuer = chain.certificates.iter().chain(known.clone()).find(|issuer| {
+            issuer.subject_der() == top.issuer_der()
+                && !line.iter().any(|passed| passed.is_same_entity(issuer))
+                && top.is_signed_by(issuer)
+        });
+        let Some(issuer) = issuer else { break };
+        line.push(issuer);
+    }
+    line
 }
 
 /// Verifies a chain against the anchors; the one nearest to the leaf wins, then the one listed first.

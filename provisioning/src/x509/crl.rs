@@ -13,8 +13,8 @@ use super::name;
 use super::signature::{self, SignatureAlgorithm, Standing};
 use super::summary::{CertificateSummary, upper_hex};
 
-/// Longest list read, in bytes: about 20,000 entries; one journal record must hold it.
-pub const CRL_BYTES_MAX: usize = 768 * 1024;
+/// Longest list read, in bytes: about 25,000 entries. One journal record of 1 MiB must hold it with its issuer's certificate.
+pub const CRL_BYTES_MAX: usize = 960 * 1024;
 
 /// Why bytes are no revocation list that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

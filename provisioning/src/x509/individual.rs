@@ -80,8 +80,7 @@ impl IndividualRefusal {
         match self {
             Self::OtherCertificate { .. } => "OtherCertificate",
             Self::Name(_) => "CommonName",
-            Self::OutOfTime { why: OutOfTime::NotYetValid { .. }, .. } => "CertificateNotYetValid",
-            Self::OutOfTime { why: OutOfTime::Expired { .. }, .. } => "CertificateExpired",
+            Self::OutOfTime { why, .. } => why.name(),
             Self::Weak(_) => "WeakKey",
             Self::BrokenSignature { .. } => "BrokenSignature",
         }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
 use unicity_identity::Timestamp;
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter};
 
 use super::anchor::{Anchor, AnchorError, check_authority};
 use super::certificate::Certificate;
+use super::memo::Remembering;
 use super::refusal::ChainProblem;
 use super::signature::Standing;
 use super::validity::check_validity;
@@ -156,11 +157,16 @@ fn validate<'a>(path: &[&'a Certificate], anchor: &'a Anchor, now: Timestamp) ->
     let Some((leaf, intermediates)) = ders.split_first() else {
         return Err(Failure { problem: ChainProblem::Empty, at: None });
     };
+    let remembering: Vec<Remembering<'_>> = ALL_VERIFICATION_ALGS
+        .iter()
+        .map(|algorithm| Remembering { algorithm: *algorithm, memo: anchor.memo(), leaf })
+        .collect();
+    let algorithms: Vec<&dyn SignatureVerificationAlgorithm> =
+        remembering.iter().map(|algorithm| algorithm as &dyn SignatureVerificationAlgorithm).collect();
     let validated = EndEntityCert::try_from(leaf).and_then(|leaf| {
         let anchors = std::slice::from_ref(anchor.trust());
         let time = moment_in(path, now);
-        leaf.verify_for_usage(ALL_VERIFICATION_ALGS, anchors, intermediates, time, ClientPurpose, None, None)
-            .map(|_| ())
+        leaf.verify_for_usage(&algorithms, anchors, intermediates, time, ClientPurpose, None, None).map(|_| ())
     });
     let Err(error) = validated else { return Ok(()) };
     Err(forged(path, anchor).unwrap_or_else(|| match error {

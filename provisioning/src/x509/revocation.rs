@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use unicity_identity::{KeyFingerprint, Timestamp};
 
+use super::certificate::Certificate;
 use super::chain::Verified;
 use super::crl::{Crl, Revocation};
 use super::summary::{CertificateSummary, Thumbprint};
@@ -177,10 +178,23 @@ impl CrlSet {
         now: Timestamp,
         skew_seconds: u64,
     ) -> Result<Vec<StaleCrl>, RevocationRefusal> {
-        let issuers = verified.path.iter().copied().skip(1).chain([verified.anchor.certificate()]);
-        let pairs: Vec<_> = verified.path.iter().copied().zip(issuers).enumerate().collect();
+        self.check_line(&verified.line(), policy, now, skew_seconds)
+    }
+
+    /// The same for a line of certificates, each signed by the next; the last one is not looked up.
+    ///
+    /// # Errors
+    /// [`RevocationRefusal`], that of the certificate farthest from the first.
+    pub fn check_line(
+        &self,
+        line: &[&Certificate],
+        policy: StalePolicy,
+        now: Timestamp,
+        skew_seconds: u64,
+    ) -> Result<Vec<StaleCrl>, RevocationRefusal> {
         let (mut stale, mut refused) = (Vec::new(), None);
-        for (depth, (certificate, issuer)) in pairs.into_iter().rev() {
+        for (depth, pair) in line.windows(2).enumerate().rev() {
+            let (certificate, issuer) = (pair[0], pair[1]);
             let Some(list) = self.lists.iter().find(|list| list.is_of(issuer.summary(), issuer.subject_der())) else {
                 continue;
             };
@@ -261,8 +275,15 @@ impl DenyList {
     /// # Errors
     /// [`RevocationRefusal::Denied`].
     pub fn check(&self, verified: &Verified<'_>) -> Result<(), RevocationRefusal> {
-        let all = verified.path.iter().copied().chain([verified.anchor.certificate()]);
-        for (depth, certificate) in all.enumerate() {
+        self.check_line(&verified.line())
+    }
+
+    /// The same for a line of certificates, the last one included.
+    ///
+    /// # Errors
+    /// [`RevocationRefusal::Denied`].
+    pub fn check_line(&self, line: &[&Certificate]) -> Result<(), RevocationRefusal> {
+        for (depth, certificate) in line.iter().enumerate() {
             if let Some(by) = self.denies(certificate.summary()) {
                 let certificate = Box::new(certificate.summary().short());
                 return Err(RevocationRefusal::Denied { certificate, depth, by });

@@ -38,6 +38,15 @@ pub enum OutOfTime {
 }
 
 impl OutOfTime {
+    /// A stable name for logs and metrics.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::NotYetValid { .. } => "CertificateNotYetValid",
+            Self::Expired { .. } => "CertificateExpired",
+        }
+    }
+
     /// What can be done about it.
     #[must_use]
     pub fn remedy(&self) -> &'static str {

@@ -36,11 +36,13 @@ pub fn backup(store: &RegistryStore, target: &Path, options: &BackupOptions) -> 
     super::check_empty(&**vfs, target)?;
     options.files.iter().try_for_each(|path| check_inside(path))?;
     let mut copy = Copy { vfs: &**vfs, source: store.dir(), target, files: Vec::new() };
-    let Frozen { index_file, index_position, journal, journal_end, leaves, leaves_end, boot, pin } =
+    let Frozen { index_file, index_position, journal, journal_end, log, leaves, audit, boot, pin } =
         store.freeze(target)?;
     copy.add_hashed(&index_file)?;
-    journal.iter().chain(&leaves).try_for_each(|segment| copy.segment(segment))?;
+    journal.iter().try_for_each(|segment| copy.segment(segment))?;
     drop(pin);
+    audit.whole.iter().try_for_each(|path| copy.whole(path))?;
+    audit.parts.iter().try_for_each(|(path, bytes)| copy.bytes(path, bytes))?;
     options.files.iter().try_for_each(|path| copy.whole(path))?;
     let manifest = Manifest {
         format: FORMAT,
@@ -49,7 +51,8 @@ pub fn backup(store: &RegistryStore, target: &Path, options: &BackupOptions) -> 
         boot,
         index_position,
         journal_end,
-        leaves: leaves_end,
+        log,
+        leaves,
         telemetry: false,
         extra_files: options.files.clone(),
         files: copy.files,
@@ -91,6 +94,15 @@ impl Copy<'_> {
         let entry = super::copy_file(self.vfs, self.source, self.target, path, length)?;
         self.files.push(entry);
         Ok(())
+    }
+
+    /// A file that goes on being replaced in the source.
+    fn bytes(&mut self, path: &Path, bytes: &[u8]) -> Result<(), BackupError> {
+        let at = self.target.join(path);
+        let dir = at.parent().unwrap_or(Path::new("."));
+        self.vfs.create_dir_all(dir).map_err(BackupError::io("create", dir))?;
+        super::write_whole(self.vfs, &at, bytes)?;
+        self.add_hashed(path)
     }
 
     /// A file that is in the target already.

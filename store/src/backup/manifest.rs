@@ -12,7 +12,7 @@ use crate::vfs::VfsFile;
 /// The file's name.
 pub(super) const MANIFEST_FILE: &str = "manifest.json";
 /// The newest format that this program reads, and the one that it writes.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 /// More is no manifest of ours.
 pub(super) const BYTES_MAX: u64 = 16 * 1024 * 1024;
 const CHUNK: usize = 1024 * 1024;
@@ -33,7 +33,10 @@ pub struct Manifest {
     pub index_position: u64,
     /// The journal offset up to which this backup reaches: decisions below it are in here, those above are not.
     pub journal_end: u64,
-    /// Leaves of the audit log in here.
+    /// The number of the audit log.
+    #[serde(default = "first_log")]
+    pub log: u32,
+    /// Leaves of that log in here.
     pub leaves: u64,
     /// Telemetry is never in a backup: it has its own retention, and its consumers keep what they need.
     pub telemetry: bool,
@@ -41,6 +44,11 @@ pub struct Manifest {
     pub extra_files: Vec<PathBuf>,
     /// Every file, by its path in the backup.
     pub files: Vec<FileEntry>,
+}
+
+/// Backups of format 1 know of no other.
+fn first_log() -> u32 {
+    1
 }
 
 /// One file of a backup.

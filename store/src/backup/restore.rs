@@ -1,13 +1,18 @@
 //! Checking a backup, and making a data directory of it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use unicity_identity::Timestamp;
+use unicity_provisioning::leaf::LeafEvent;
+use unicity_provisioning::{Actor, Leaf};
 
 use super::BackupError;
 use super::make::check_inside;
 use super::manifest::{BYTES_MAX, FORMAT, MANIFEST_FILE, Manifest, hash};
 use super::scratch::ScratchVfs;
-use crate::registry::{INDEX_FILE, check_copy, set_boot};
+use crate::audit::{AUDIT_DIR, PREVIOUS_DIR, begin_after, settle_previous};
+use crate::registry::{INDEX_FILE, begin_log, check_copy};
 use crate::vfs::{OpenMode, Vfs};
 
 /// The boot number of a restored registry begins so far above the backup's. Session epochs rise with it, and the server
@@ -21,6 +26,16 @@ pub struct Restored {
     pub manifest: Manifest,
     /// The boot number that the next start counts on from.
     pub boot: u32,
+    /// The number of the audit log that begins with this restore. The one before is in `audit/previous/`, by its number.
+    pub log: u32,
+}
+
+impl Restored {
+    /// Where the audit log of the backup is kept in the data directory `data`.
+    #[must_use]
+    pub fn previous_log(&self, data: &Path) -> PathBuf {
+        data.join(PREVIOUS_DIR).join(self.manifest.log.to_string())
+    }
 }
 
 /// Checks that every file of a backup is as it was written, and that the registry in it opens and is consistent.
@@ -75,27 +90,47 @@ fn read_manifest(vfs: &dyn Vfs, dir: &Path) -> Result<Manifest, BackupError> {
 /// Makes a data directory of a backup. `target` has to be empty or not there. The backup is checked first, and the copy
 /// after; the index gets its name last, so that what a crash leaves does not start.
 ///
-/// The boot number is raised by [`BOOT_MARGIN`], above any that was used since the backup.
+/// The boot number is raised by [`BOOT_MARGIN`], above any that was used since the backup. The audit log of the backup is kept
+/// beside a new one, whose first leaf, of the time `now`, names the old one's checkpoint: the server that the backup was taken
+/// from may have logged other things since.
 ///
 /// # Errors
 /// [`BackupError`]. After an error the target is incomplete: delete it.
-pub fn restore(vfs: &Arc<dyn Vfs>, backup: &Path, target: &Path) -> Result<Restored, BackupError> {
+pub fn restore(vfs: &Arc<dyn Vfs>, backup: &Path, target: &Path, now: Timestamp) -> Result<Restored, BackupError> {
     let manifest = verify_backup(vfs, backup)?;
     super::check_empty(&**vfs, target)?;
     let index = Path::new(INDEX_FILE);
     for entry in manifest.files.iter().filter(|entry| entry.path != index) {
-        let copied = super::copy_file(&**vfs, backup, target, &entry.path, Some(entry.bytes))?;
-        if copied != *entry {
+        let (from, to) = (backup.join(&entry.path), target.join(path_restored(&entry.path, manifest.log)));
+        let copied = super::copy_file_as(&**vfs, &from, &to, Some(entry.bytes))?;
+        if copied != (entry.bytes, entry.sha256.clone()) {
             let reason = "it changed while it was copied".to_owned();
-            return Err(BackupError::Damage { file: backup.join(&entry.path), reason });
+            return Err(BackupError::Damage { file: from, reason });
         }
     }
     let unfinished = target.join(format!("{INDEX_FILE}.restoring"));
     super::copy_file_as(&**vfs, &backup.join(index), &unfinished, None)?;
-    let boot = manifest.boot.saturating_add(BOOT_MARGIN);
-    set_boot(vfs, &unfinished, boot)?;
+    let previous = target.join(PREVIOUS_DIR).join(manifest.log.to_string());
+    let previous = settle_previous(vfs, &previous, manifest.leaves, &origin(&manifest))?;
+    let first = Leaf { v: 1, at: now, actor: Actor::Server, event: LeafEvent::LogContinued { previous } };
+    begin_after(vfs, target, &first.to_bytes())?;
+    let (boot, log) = (manifest.boot.saturating_add(BOOT_MARGIN), manifest.log.saturating_add(1));
+    begin_log(vfs, &unfinished, boot, log)?;
     let finished = target.join(index);
     vfs.rename(&unfinished, &finished).map_err(BackupError::io("rename", &unfinished))?;
     vfs.sync_dir(target).map_err(BackupError::io("sync", target))?;
-    Ok(Restored { manifest, boot })
+    Ok(Restored { manifest, boot, log })
+}
+
+/// Where a file of the backup goes: those of its audit log beside the new one.
+fn path_restored(path: &Path, log: u32) -> PathBuf {
+    match path.strip_prefix(AUDIT_DIR) {
+        Ok(rest) if !path.starts_with(PREVIOUS_DIR) => Path::new(PREVIOUS_DIR).join(log.to_string()).join(rest),
+        _ => path.to_owned(),
+    }
+}
+
+/// Of the backup's audit log, for the case that it was never signed.
+fn origin(manifest: &Manifest) -> String {
+    format!("unicity/{}/{}", manifest.id_scope, manifest.log)
 }

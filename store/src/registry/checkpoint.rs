@@ -2,14 +2,14 @@
 //! the journal behind both be recycled.
 //!
 //! The order is what makes a crash anywhere harmless: leaves synced, index committed with the journal position, overlay
-//! dropped, journal recycled. Each step finds the ones before it done when it is repeated.
+//! dropped, journal recycled, checkpoint of the audit log signed. Each step finds the ones before it done when it is repeated.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::core::{Core, Work};
 use super::index::is_full;
-use super::leaves::LeafLog;
+use super::leaves::Leaves;
 use super::writer::Queued;
 use crate::chain::in_full;
 use crate::log::{GroupHandle, LogError, LogReader};
@@ -20,7 +20,7 @@ const DISK_BYTES_PER_BYTE: u64 = 8;
 
 pub(super) struct Checkpointer {
     pub(super) core: Arc<Core>,
-    pub(super) leaves: LeafLog,
+    pub(super) leaves: Leaves,
     pub(super) journal: LogReader,
     pub(super) writer: GroupHandle<Queued>,
 }
@@ -43,8 +43,8 @@ impl From<LogError> for Failure {
 }
 
 impl Checkpointer {
-    /// Until the registry is closed. Gives the leaf log back.
-    pub(super) fn run(mut self) -> LeafLog {
+    /// Until the registry is closed.
+    pub(super) fn run(mut self) {
         while let Work::Checkpoint(asked) = self.core.room.next_work(&self.core) {
             let result = match self.core.poisoned() {
                 // What is synced is in the journal: a restart brings it into the index.
@@ -53,7 +53,6 @@ impl Checkpointer {
             };
             self.core.room.answer(asked, result);
         }
-        self.leaves
     }
 
     fn tell(&self, failure: Failure) -> String {
@@ -85,6 +84,7 @@ impl Checkpointer {
                 return Err(self.index_failed(&error));
             }
             fail_point("checkpoint.after_commit");
+            self.leaves.commit();
             let (entries, end) = (frozen.size().entries, frozen.end());
             drop(frozen);
             core.overlay.thaw();
@@ -94,7 +94,7 @@ impl Checkpointer {
                 break;
             }
         }
-        Ok(())
+        Ok(self.leaves.log.sign()?)
     }
 
     /// redb refuses everything once it met a full disk, so it better does not.

@@ -1,5 +1,6 @@
 //! What the writer, the checkpointer and the readers share.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Condvar, Mutex};
@@ -19,6 +20,8 @@ pub(super) struct Core {
     pub(super) index: Index,
     pub(super) metrics: RegistryMetrics,
     pub(super) room: Room,
+    /// Leaves of all synced decisions: the index that the next one's leaf gets.
+    pub(super) leaves_synced: AtomicU64,
     /// The first failure of a write or sync, in words.
     poison: OnceLock<String>,
 }
@@ -32,6 +35,7 @@ impl Core {
             index,
             metrics: RegistryMetrics::default(),
             room: Room::default(),
+            leaves_synced: AtomicU64::new(0),
             poison: OnceLock::new(),
         }
     }
@@ -127,7 +131,7 @@ impl Room {
             let before = active();
             // After a failure this is also the time until the next attempt.
             if self.changed.wait_for(&mut state, core.options.checkpoint_idle).timed_out() {
-                let is_idle_with_changes = before.entries > 0 && active() == before;
+                let is_idle_with_changes = !before.is_nothing() && active() == before;
                 if is_idle_with_changes || state.failure.is_some() {
                     return Work::Checkpoint(state.asked);
                 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::index::Index;
 use super::recover::{INDEX_FILE, check};
 use super::store::RegistryStore;
+use crate::audit::{Copies, copies_of, previous_files};
 use crate::backup::BackupError;
 use crate::log::{LogPin, SegmentInfo};
 use crate::vfs::Vfs;
@@ -19,8 +20,11 @@ pub(crate) struct Frozen {
     pub(crate) index_position: u64,
     pub(crate) journal: Vec<SegmentInfo>,
     pub(crate) journal_end: u64,
-    pub(crate) leaves: Vec<SegmentInfo>,
-    pub(crate) leaves_end: u64,
+    /// The number of the audit log, and the leaves in it that the index counts.
+    pub(crate) log: u32,
+    pub(crate) leaves: u64,
+    /// The files of these leaves, and of the logs before.
+    pub(crate) audit: Copies,
     pub(crate) boot: u32,
     /// Keeps the journal from being recycled.
     pub(crate) pin: LogPin,
@@ -41,6 +45,8 @@ impl RegistryStore {
         let journal = self.journal();
         // A checkpoint that ends between the two calls moves both ends on: the view then is of a later state than the pin.
         let pin = journal.pin(journal.earliest())?;
+        // In this order: a checkpoint must not be of more leaves than the index counts.
+        let note = self.published.note();
         let snapshot = self.core.index.snapshot();
         let position = snapshot.position().map_err(failed)?;
         let index_file = PathBuf::from(INDEX_FILE);
@@ -49,7 +55,8 @@ impl RegistryStore {
         drop(copy);
         let segments = journal.segments();
         let journal_end = segments.last().map_or(0, |segment| segment.end_offset);
-        let leaves = self.leaves.segments();
+        let mut audit = copies_of(&self.audit, position.leaves, note)?;
+        audit.whole.extend(previous_files(self.vfs(), self.dir(), position.log)?);
         Ok(Frozen {
             index_file,
             index_position: position.journal,
@@ -61,18 +68,19 @@ impl RegistryStore {
                 .map(|(_, segment)| segment.clone())
                 .collect(),
             journal_end,
-            leaves_end: leaves.last().map_or(0, |segment| segment.end_offset),
-            leaves,
+            log: position.log,
+            leaves: position.leaves,
+            audit,
             boot: self.boot_number(),
             pin,
         })
     }
 }
 
-/// Sets the boot number of an index that no server has open.
-pub(crate) fn set_boot(vfs: &Arc<dyn Vfs>, index: &Path, boot: u32) -> Result<(), BackupError> {
+/// Sets the boot number of an index that no server has open, and that its audit log is the one with number `log`, of one leaf.
+pub(crate) fn begin_log(vfs: &Arc<dyn Vfs>, index: &Path, boot: u32, log: u32) -> Result<(), BackupError> {
     let opened = Index::open(Arc::clone(vfs), index, CACHE_BYTES)?;
-    opened.set_boot(boot).map_err(|error| BackupError::Registry(opened.fault(&error).0))
+    opened.begin_log(boot, log, 1).map_err(|error| BackupError::Registry(opened.fault(&error).0))
 }
 
 /// Opens a copy as a start would, but for the boot number.

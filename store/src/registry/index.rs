@@ -25,6 +25,7 @@ const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinit
 const META_FORMAT: &str = "format";
 const META_POSITION: &str = "journal_position";
 const META_LEAVES: &str = "leaves";
+const META_LOG: &str = "audit_log";
 const META_BOOT: &str = "boot";
 const META_SEED: &str = "seed";
 /// Before the names of blobs, so that none can be taken for one of the above.
@@ -41,8 +42,10 @@ pub(super) struct Snapshot {
 pub(super) struct Position {
     /// The offset of the first journal record that is not in the index.
     pub(super) journal: u64,
-    /// Leaves that were in the leaf log, synced, when the position was written.
+    /// Leaves that were in the audit log, synced, when the position was written.
     pub(super) leaves: u64,
+    /// The number of the audit log: each restore begins another. They count from 1.
+    pub(super) log: u32,
 }
 
 /// The database and its newest view.
@@ -127,7 +130,6 @@ impl Index {
     /// One transaction, not several: a layer is bounded, and half a layer would be of no use to a restart, which replays
     /// from the position anyway.
     pub(super) fn apply(&self, layer: &Layer, leaves: u64) -> Result<(), redb::Error> {
-        let position = Position { journal: layer.end(), leaves };
         let applied = self.write(|transaction| {
             for table in Table::ALL {
                 let mut records = layer.sorted(table).peekable();
@@ -146,7 +148,7 @@ impl Index {
                 }
             }
             self.filter.store(transaction)?;
-            put_position(transaction, position)?;
+            put_position(transaction, layer.end(), leaves)?;
             fail_point("checkpoint.before_commit");
             Ok(())
         });
@@ -165,6 +167,15 @@ impl Index {
 
     pub(super) fn set_boot(&self, boot: u32) -> Result<(), redb::Error> {
         self.write(|transaction| put_meta(transaction, META_BOOT, &boot.to_le_bytes()))
+    }
+
+    /// Sets the boot number, and that the audit log with number `log` has `leaves`, in one step.
+    pub(super) fn begin_log(&self, boot: u32, log: u32, leaves: u64) -> Result<(), redb::Error> {
+        self.write(|transaction| {
+            put_meta(transaction, META_BOOT, &boot.to_le_bytes())?;
+            put_meta(transaction, META_LOG, &log.to_le_bytes())?;
+            put_meta(transaction, META_LEAVES, &leaves.to_le_bytes())
+        })
     }
 
     /// Stores a blob, durably.
@@ -278,14 +289,14 @@ fn make_tables(database: &Database) -> Result<(), redb::Error> {
     random.map_err(|_| redb::Error::Io(std::io::Error::other("the system has no random bytes")))?;
     put_meta(&transaction, META_SEED, &seed)?;
     put_meta(&transaction, META_FORMAT, &u32::from(FORMAT).to_le_bytes())?;
-    put_position(&transaction, Position::default())?;
+    put_position(&transaction, 0, 0)?;
     transaction.commit()?;
     Ok(())
 }
 
-fn put_position(transaction: &WriteTransaction, position: Position) -> Result<(), redb::Error> {
-    put_meta(transaction, META_POSITION, &position.journal.to_le_bytes())?;
-    put_meta(transaction, META_LEAVES, &position.leaves.to_le_bytes())
+fn put_position(transaction: &WriteTransaction, journal: u64, leaves: u64) -> Result<(), redb::Error> {
+    put_meta(transaction, META_POSITION, &journal.to_le_bytes())?;
+    put_meta(transaction, META_LEAVES, &leaves.to_le_bytes())
 }
 
 fn put_meta(transaction: &WriteTransaction, name: &str, bytes: &[u8]) -> Result<(), redb::Error> {
@@ -342,7 +353,8 @@ impl Snapshot {
     }
 
     pub(super) fn position(&self) -> Result<Position, redb::Error> {
-        Ok(Position { journal: self.number(META_POSITION)?, leaves: self.number(META_LEAVES)? })
+        let log = self.meta.get(META_LOG)?.map_or(1, |bytes| u32_of(bytes.value()));
+        Ok(Position { journal: self.number(META_POSITION)?, leaves: self.number(META_LEAVES)?, log })
     }
 
     pub(super) fn boot(&self) -> Result<u32, redb::Error> {

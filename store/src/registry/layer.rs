@@ -11,7 +11,7 @@ use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::hashing::{KeyHash, Passed};
 use super::record::Op;
-use super::tables::Table;
+use super::tables::{DENIED_SERIALS, Table};
 
 /// Bytes of a chunk, unless one record is longer.
 const CHUNK_BYTES: usize = 1024 * 1024;
@@ -43,8 +43,29 @@ pub(super) struct Layer {
     newest: HashMap<KeyHash, u32, Passed>,
     listed: Mutex<[Listed; Table::COUNT]>,
     bytes: usize,
+    /// Leaves of the decisions whose changes are in here; a decision may have a leaf and no changes.
+    leaves: usize,
+    touched: Touched,
     /// The journal offset after the last record whose changes are in here.
     end: u64,
+}
+
+/// Kinds of records of which somebody keeps a digest that a change makes out of date.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Touched {
+    /// What decides whom the service trusts to vouch for certificates.
+    pub(super) trust: bool,
+    pub(super) revocations: bool,
+    pub(super) denied_keys: bool,
+}
+
+impl Touched {
+    /// A record changes.
+    pub(super) fn note(&mut self, table: Table, key: &[u8]) {
+        self.trust |= Table::TRUST.contains(&table) || (table == Table::Denied && key >= DENIED_SERIALS);
+        self.revocations |= table == Table::Revocations;
+        self.denied_keys |= table == Table::Denied && key < DENIED_SERIALS;
+    }
 }
 
 /// The order of a table's keys, for listings: made when one asks.
@@ -58,6 +79,7 @@ struct Listed {
 impl Layer {
     /// Takes a change in; `hash` is that of its table and key.
     pub(super) fn apply(&mut self, hash: KeyHash, op: &Op<'_>) {
+        self.touched.note(op.table, op.key);
         let (chunk, start) = self.store(op.key, op.value.unwrap_or_default());
         let value_len = op.value.map(|value| value.len() as u32);
         match self.find(op.table, hash, op.key) {
@@ -74,9 +96,9 @@ impl Layer {
         }
     }
 
-    /// Whether a record of one of these tables is in here.
-    pub(super) fn touches(&self, tables: &[Table]) -> bool {
-        self.entries.iter().any(|entry| tables.contains(&entry.table))
+    /// What changed in here of which somebody keeps a digest.
+    pub(super) fn touched(&self) -> Touched {
+        self.touched
     }
 
     fn store(&mut self, key: &[u8], value: &[u8]) -> (u32, u32) {
@@ -128,6 +150,7 @@ impl Layer {
             let op = Op { table: entry.table, key: newer.key(entry), value: newer.value(entry) };
             self.apply(entry.hash, &op);
         }
+        self.leaves += newer.leaves;
         self.end = self.end.max(newer.end);
     }
 
@@ -139,6 +162,8 @@ impl Layer {
         self.newest.clear();
         *self.listed.get_mut() = Default::default();
         self.bytes = 0;
+        self.leaves = 0;
+        self.touched = Touched::default();
     }
 
     /// A table's changed records in the order of their keys.
@@ -167,6 +192,11 @@ impl Layer {
         InOrder { layer: self, keys }
     }
 
+    /// Counts the leaf of a decision.
+    pub(super) fn add_leaf(&mut self) {
+        self.leaves += 1;
+    }
+
     pub(super) fn set_end(&mut self, end: u64) {
         self.end = end;
     }
@@ -177,7 +207,7 @@ impl Layer {
 
     /// How much is in here.
     pub(super) fn size(&self) -> Size {
-        Size { entries: self.entries.len(), bytes: self.bytes }
+        Size { entries: self.entries.len(), bytes: self.bytes, leaves: self.leaves }
     }
 }
 
@@ -188,6 +218,15 @@ pub(super) struct Size {
     pub(super) entries: usize,
     /// Bytes of keys and values, those that were replaced too.
     pub(super) bytes: usize,
+    /// Leaves that are not in the audit log yet.
+    pub(super) leaves: usize,
+}
+
+impl Size {
+    /// Whether a checkpoint would have nothing to do.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.entries == 0 && self.leaves == 0
+    }
 }
 
 fn first_bytes(key: &[u8]) -> u64 {

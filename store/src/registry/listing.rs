@@ -16,10 +16,15 @@ type KeyBounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
 /// All records of a table.
 pub(super) fn all<T: DeserializeOwned>(view: &View<'_>, table: Table) -> Result<Vec<T>, Fault> {
+    all_from(view, table, &[])
+}
+
+/// All records of a table from a key on.
+pub(super) fn all_from<T: DeserializeOwned>(view: &View<'_>, table: Table, first: &[u8]) -> Result<Vec<T>, Fault> {
     let mut all = Vec::new();
     let mut after: Option<Vec<u8>> = None;
     loop {
-        let start = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let start = after.as_deref().map_or(Bound::Included(first), Bound::Excluded);
         let raw = raw_page(view, table, (start, Bound::Unbounded), PAGE_MAX)?;
         for (_, value) in &raw.items {
             all.push(decode(table, value)?);

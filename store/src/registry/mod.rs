@@ -38,7 +38,7 @@ mod tables;
 mod view;
 mod writer;
 
-pub(crate) use freeze::{Frozen, check_copy, set_boot};
+pub(crate) use freeze::{Frozen, begin_log, check_copy};
 pub(crate) use recover::INDEX_FILE;
 
 pub use metrics::COMMIT_BUCKETS;

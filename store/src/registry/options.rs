@@ -7,12 +7,13 @@ use std::time::Duration;
 use unicity_provisioning::Settings;
 
 use super::layer::Size;
+use crate::audit::AuditKey;
 use crate::log::LogError;
 
 /// Where the registry lives, by which settings it decides, and its bounds.
 #[derive(Clone, Debug)]
 pub struct RegistryOptions {
-    /// The data directory: `journal/`, `registry.redb` and `audit/leaves/` lie in it.
+    /// The data directory: `journal/`, `registry.redb` and `audit/` lie in it.
     pub dir: PathBuf,
     /// What decisions are made by.
     pub settings: Arc<Settings>,
@@ -35,6 +36,8 @@ pub struct RegistryOptions {
     pub batch_max: usize,
     /// Bytes of a journal segment; a start reads the last one whole.
     pub journal_segment_bytes: u64,
+    /// What checkpoints of the audit log are signed with; `None`: they are not signed.
+    pub audit_key: Option<Arc<AuditKey>>,
     /// Bytes that must stay free on the disk: with less a checkpoint waits, so that redb does not meet a full disk.
     pub reserve_bytes: u64,
 }
@@ -54,6 +57,7 @@ impl RegistryOptions {
             queue_max: 8_192,
             batch_max: 1_024,
             journal_segment_bytes: 16 * 1024 * 1024,
+            audit_key: None,
             reserve_bytes: 64 * 1024 * 1024,
         }
     }
@@ -62,12 +66,12 @@ impl RegistryOptions {
 impl RegistryOptions {
     /// Whether a layer of this size should go to the index.
     pub(super) fn is_due(&self, size: Size) -> bool {
-        size.entries >= self.checkpoint_after || size.bytes >= self.overlay_bytes_max / 2
+        size.entries.max(size.leaves) >= self.checkpoint_after || size.bytes >= self.overlay_bytes_max / 2
     }
 
     /// Whether a layer of this size takes no more.
     pub(super) fn is_full(&self, size: Size) -> bool {
-        size.entries >= self.overlay_max || size.bytes >= self.overlay_bytes_max
+        size.entries.max(size.leaves) >= self.overlay_max || size.bytes >= self.overlay_bytes_max
     }
 }
 
@@ -75,7 +79,7 @@ impl RegistryOptions {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The journal or the leaf log.
+    /// The journal, or a file of the audit log.
     #[error(transparent)]
     Log(#[from] LogError),
     /// redb could not be opened, read or written.
@@ -110,6 +114,19 @@ pub enum OpenError {
         /// What is wrong.
         reason: String,
     },
+    /// The audit log and its newest checkpoint, its key or the index do not belong together.
+    #[error("{}: {reason}; nothing was changed; {remedy}", file.display())]
+    Audit {
+        /// The file or directory.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The audit log's key signs nothing.
+    #[error("the audit log's key cannot be used")]
+    Key(#[source] unicity_audit::NoteError),
     /// The system gives no thread.
     #[error("cannot start a thread for the registry")]
     Thread(#[source] std::io::Error),

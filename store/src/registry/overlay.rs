@@ -5,9 +5,10 @@
 //! its view of redb after that, never misses a record.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
+use unicity_provisioning::{Fault, RevokedSet};
 
 use super::hashing::KeyHash;
 use super::layer::{Known, Layer, Size};
@@ -26,6 +27,12 @@ pub(super) struct Overlay {
     pub(super) layers: RwLock<Layers>,
     /// Rises when a record that decides about trust in certificates was merged.
     trust: AtomicU64,
+    /// Rises when a revocation was merged.
+    revocations: AtomicU64,
+    /// All revocations, of which version.
+    revoked: RwLock<Option<(u64, Arc<RevokedSet>)>>,
+    /// Some key may be denied; while none is, nobody looks for one.
+    denies_keys: AtomicBool,
 }
 
 impl Overlay {
@@ -47,9 +54,16 @@ impl Overlay {
         let mut layers = self.layers.write();
         let before = layers.active.size();
         layers.active.merge(synced);
-        if synced.touches(&Table::TRUST) {
-            // With the lock held: who reads the new number finds the new records.
+        // With the lock held: who reads the new numbers finds the new records.
+        let touched = synced.touched();
+        if touched.trust {
             self.trust.fetch_add(1, Ordering::Release);
+        }
+        if touched.revocations {
+            self.revocations.fetch_add(1, Ordering::Release);
+        }
+        if touched.denied_keys {
+            self.denies_keys.store(true, Ordering::Release);
         }
         (before, layers.active.size())
     }
@@ -59,9 +73,36 @@ impl Overlay {
         self.layers.write().active = tail;
     }
 
-    /// Rises whenever a group, an authority, a revocation list or a deny rule has changed.
+    /// Rises whenever a group, an authority, a revocation list or a rule about a serial number has changed.
     pub(super) fn trust_version(&self) -> u64 {
         self.trust.load(Ordering::Acquire)
+    }
+
+    /// All revocations; `load` reads them when one has changed.
+    pub(super) fn revoked(&self, load: impl FnOnce() -> Result<RevokedSet, Fault>) -> Result<Arc<RevokedSet>, Fault> {
+        // The version is read first: a change in between makes the next look load again, never keep the old.
+        let version = self.revocations.load(Ordering::Acquire);
+        if let Some((of, set)) = &*self.revoked.read()
+            && *of == version
+        {
+            return Ok(Arc::clone(set));
+        }
+        let set = Arc::new(load()?);
+        let mut kept = self.revoked.write();
+        if kept.as_ref().is_none_or(|(of, _)| *of < version) {
+            *kept = Some((version, Arc::clone(&set)));
+        }
+        Ok(set)
+    }
+
+    /// Whether some key may be denied.
+    pub(super) fn denies_keys(&self) -> bool {
+        self.denies_keys.load(Ordering::Acquire)
+    }
+
+    /// Some key is denied, as is found at a start.
+    pub(super) fn found_denied_keys(&self) {
+        self.denies_keys.store(true, Ordering::Release);
     }
 
     /// The journal offset up to which changes were merged.
@@ -73,7 +114,7 @@ impl Overlay {
     /// there is nothing.
     pub(super) fn freeze(&self) -> Option<Arc<Layer>> {
         let mut layers = self.layers.write();
-        if layers.frozen.is_none() && layers.active.size().entries > 0 {
+        if layers.frozen.is_none() && !layers.active.size().is_nothing() {
             let end = layers.active.end();
             let frozen = std::mem::take(&mut layers.active);
             layers.active.set_end(end);
@@ -110,6 +151,21 @@ mod tests {
 
     fn known(overlay: &Overlay, key: &[u8]) -> Option<Option<Vec<u8>>> {
         overlay.get(Table::Keys, KeyHash(key.len() as u64), key, |known| known.map(<[u8]>::to_vec))
+    }
+
+    /// A decision may change no record and have a leaf, which must not wait for a change that comes later.
+    #[test]
+    fn a_leaf_alone_is_something_to_bring_into_the_audit_log() {
+        let overlay = Overlay::default();
+        assert!(overlay.freeze().is_none());
+        let mut decided = Layer::default();
+        decided.add_leaf();
+        decided.set_end(7);
+        overlay.merge(&decided);
+        let frozen = overlay.freeze().unwrap();
+        assert_eq!((frozen.end(), frozen.size().leaves), (7, 1));
+        overlay.thaw();
+        assert!(overlay.freeze().is_none());
     }
 
     #[test]

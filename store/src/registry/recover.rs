@@ -1,19 +1,19 @@
-//! Opening a registry: the index, the journal's tail replayed into the overlay, the leaf log, the threads.
+//! Opening a registry: the index, the journal's tail replayed into the overlay, the audit log.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use super::index::Index;
 use super::layer::Layer;
-use super::leaves::LeafLog;
+use super::leaves::Leaves;
 use super::options::{OpenError, RegistryOptions};
 use super::record::{self, RecordError};
+use crate::audit::{AUDIT_DIR, AuditKey, AuditLog};
 use crate::log::{LogConfig, LogKind, LogReader, SegmentLog};
 use crate::vfs::Vfs;
 
 pub(crate) const INDEX_FILE: &str = "registry.redb";
 pub(super) const JOURNAL_DIR: &str = "journal";
-pub(super) const LEAVES_DIR: &str = "audit/leaves";
 
 /// Of the index, for a check.
 const CHECK_CACHE_BYTES: usize = 64 * 1024 * 1024;
@@ -24,7 +24,7 @@ const CHUNK_BYTES: usize = 1024 * 1024;
 pub(super) struct Recovered {
     pub(super) index: Index,
     pub(super) journal: SegmentLog,
-    pub(super) leaves: LeafLog,
+    pub(super) leaves: Leaves,
     /// What the journal has beyond the index.
     pub(super) tail: Layer,
 }
@@ -32,7 +32,8 @@ pub(super) struct Recovered {
 /// Opens everything, and raises the boot number last: a start that is refused changes nothing. The boot number comes with
 /// what was found.
 pub(super) fn recover(options: &RegistryOptions, vfs: &Arc<dyn Vfs>) -> Result<(Recovered, u32), OpenError> {
-    let recovered = open(&options.dir, vfs, options.cache_bytes, options.journal_segment_bytes)?;
+    let recovered =
+        open(&options.dir, vfs, options.cache_bytes, options.journal_segment_bytes, options.audit_key.as_deref())?;
     let index = &recovered.index;
     let boot = index.next_boot().map_err(|error| failed("write", index, error))?;
     Ok((recovered, boot))
@@ -40,7 +41,7 @@ pub(super) fn recover(options: &RegistryOptions, vfs: &Arc<dyn Vfs>) -> Result<(
 
 /// Opens everything, and tells whether a start could.
 pub(super) fn check(dir: &Path, vfs: &Arc<dyn Vfs>) -> Result<(), OpenError> {
-    open(dir, vfs, CHECK_CACHE_BYTES, LogConfig::default().segment_bytes_max).map(|_| ())
+    open(dir, vfs, CHECK_CACHE_BYTES, LogConfig::default().segment_bytes_max, None).map(|_| ())
 }
 
 fn failed(doing: &'static str, index: &Index, error: redb::Error) -> OpenError {
@@ -52,6 +53,7 @@ fn open(
     vfs: &Arc<dyn Vfs>,
     cache_bytes: usize,
     journal_segment_bytes: u64,
+    key: Option<&AuditKey>,
 ) -> Result<Recovered, OpenError> {
     let index = Index::open(Arc::clone(vfs), &dir.join(INDEX_FILE), cache_bytes)?;
     let position = index.snapshot().position().map_err(|error| failed("read", &index, error))?;
@@ -74,7 +76,10 @@ fn open(
         });
     }
     let tail = replay(&index, &journal.reader(), &journal_dir, position.journal)?;
-    let leaves = LeafLog::open(Arc::clone(vfs), &dir.join(LEAVES_DIR), position.leaves, position.journal)?;
+    // Last: it brings up to date what a crash left behind, and nothing may be changed by a start that is refused.
+    let signer = key.map(|key| key.of_log(position.log)).transpose().map_err(OpenError::Key)?;
+    let log = AuditLog::open(Arc::clone(vfs), &dir.join(AUDIT_DIR), position.leaves, signer)?;
+    let leaves = Leaves::new(log, position.journal);
     Ok(Recovered { index, journal, leaves, tail })
 }
 
@@ -91,6 +96,10 @@ fn replay(index: &Index, journal: &LogReader, dir: &Path, from: u64) -> Result<L
             let ops = record::ops(&read.payload).and_then(Iterator::collect::<Result<Vec<_>, _>>);
             for op in ops.map_err(|error| unreadable(dir, read.offset, &error))? {
                 layer.apply(index.hash(op.table, op.key), &op);
+            }
+            let leaf = record::leaf(&read.payload).map_err(|error| unreadable(dir, read.offset, &error))?;
+            if leaf.is_some() {
+                layer.add_leaf();
             }
             layer.set_end(read.offset + 1);
         }

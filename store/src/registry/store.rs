@@ -8,27 +8,28 @@ use std::thread::JoinHandle;
 
 use futures_channel::oneshot;
 use parking_lot::Mutex;
+use unicity_audit::{Reader, VerifierKey};
 use unicity_hub::DeviceDirectory;
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
     Authority, AuthorityName, ClientIdentity, Continuity, DenyRule, DeviceId, DeviceIdentity, EnrollmentGroup,
     EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, Registration, RegistrationId, Revocation,
-    RevocationList, Standing, Subscription,
+    RevocationList, RevocationTarget, Standing, Subscription,
 };
 use unicity_provisioning::{
-    Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request, other_holder,
+    Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request, RevokedSet, other_holder,
 };
 
 use super::checkpoint::Checkpointer;
 use super::core::Core;
 use super::index::is_full;
-use super::leaves::LeafLog;
 use super::listing;
 use super::metrics;
 use super::options::{OpenError, RegistryOptions};
 use super::recover::{Recovered, recover};
-use super::tables::{Table, device_bounds, device_key};
+use super::tables::{DENIED_SERIALS, Table, device_bounds, device_key};
 use super::writer::{Queued, Writer};
+use crate::audit::{AuditFiles, Published};
 use crate::chain::in_full;
 use crate::log::{GroupConfig, GroupHandle, GroupWriter, LogReader};
 use crate::metrics::MetricFamily;
@@ -42,7 +43,9 @@ pub struct RegistryStore {
     pub(super) core: Arc<Core>,
     writer: GroupHandle<Queued>,
     threads: Mutex<Option<Threads>>,
-    pub(super) leaves: LogReader,
+    pub(super) published: Arc<Published>,
+    pub(super) audit: AuditFiles,
+    verifier: Option<VerifierKey>,
     boot: u32,
     closing: AtomicBool,
     /// The newest request's time: the clock of the journal's batches.
@@ -51,7 +54,7 @@ pub struct RegistryStore {
 
 struct Threads {
     writer: GroupWriter<Queued>,
-    checkpointer: JoinHandle<LeafLog>,
+    checkpointer: JoinHandle<()>,
 }
 
 /// Something that is done to the store as a whole did not succeed.
@@ -75,11 +78,20 @@ impl RegistryStore {
             ..GroupConfig::default()
         };
         let core = Arc::new(Core::new(options, vfs, index));
+        let replayed = tail.size().leaves as u64;
         core.overlay.begin(tail);
+        let (published, audit) = (leaves.log.published(), leaves.log.files());
+        let verifier = leaves.log.verifier().cloned();
+        core.leaves_synced.store(published.size() + replayed, Ordering::Release);
+        let denied_keys = (Bound::Unbounded, Bound::Excluded(DENIED_SERIALS));
+        // What cannot be read now is looked for with each key, and fails there.
+        let denied = listing::page::<DenyRule>(&core.view(), Table::Denied, denied_keys, 1);
+        if denied.map_or(true, |page| !page.items.is_empty()) {
+            core.overlay.found_denied_keys();
+        }
         let clock = Arc::new(AtomicU64::new(0));
         let ticking = Arc::clone(&clock);
         let journal_reader = journal.reader();
-        let leaves_reader = leaves.reader();
         let rules = Writer::new(Arc::clone(&core));
         let writer = GroupWriter::spawn(journal, &config, move || ticking.load(Ordering::Relaxed), rules)?;
         let checkpointer =
@@ -92,7 +104,9 @@ impl RegistryStore {
             core,
             writer: writer.handle(),
             threads: Mutex::new(Some(Threads { writer, checkpointer })),
-            leaves: leaves_reader,
+            published,
+            audit,
+            verifier,
             boot,
             closing: AtomicBool::new(false),
             clock,
@@ -160,7 +174,7 @@ impl RegistryStore {
         let now = metrics::Now {
             overlay: self.core.overlay.sizes(),
             journal_bytes: self.journal().segments().iter().map(|segment| segment.synced_bytes).sum(),
-            leaves: self.leaves.end(),
+            leaves: self.leaf_count(),
             poisoned: self.is_poisoned(),
         };
         metrics::families(&self.core.metrics, self.writer.metrics(), &now)
@@ -185,12 +199,50 @@ impl RegistryStore {
         }
         let written = threads.writer.shutdown().map_err(|error| in_full(&error));
         self.core.room.stop();
-        let leaves = match threads.checkpointer.join() {
-            Ok(leaves) => leaves.close().map_err(|error| in_full(&error)),
-            Err(_) => Err("the checkpointer panicked".to_owned()),
-        };
+        let joined = threads.checkpointer.join().map_err(|_| "the checkpointer panicked".to_owned());
         self.core.index.close();
-        checkpointed.and(written).and(leaves).map_err(StoreError)
+        checkpointed.and(written).and(joined).map_err(StoreError)
+    }
+
+    /// Leaves in the audit log, all of them durable.
+    #[must_use]
+    pub fn leaf_count(&self) -> u64 {
+        self.published.size()
+    }
+
+    /// The index that the next decision's leaf gets: leaves in the audit log, and those that are still in the journal only.
+    #[must_use]
+    pub fn leaf_end(&self) -> u64 {
+        self.core.leaves_synced.load(Ordering::Acquire)
+    }
+
+    /// Brings all that is synced by now into the audit log, and gives its signed checkpoint. Blocks meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError`] as for [`checkpoint`](Self::checkpoint), or if the registry was opened without a key to sign with.
+    pub fn audit_checkpoint(&self) -> Result<String, StoreError> {
+        self.checkpoint()?;
+        self.published
+            .note()
+            .ok_or_else(|| StoreError("the audit log has no key, and so no signed checkpoint".to_owned()))
+    }
+
+    /// Reads the leaves that are in the audit log by now, and makes proofs.
+    #[must_use]
+    pub fn audit_reader(&self) -> Reader<AuditFiles> {
+        Reader::new(self.audit.clone(), self.leaf_count())
+    }
+
+    /// The files of the audit log, for a verifier.
+    #[must_use]
+    pub fn audit_files(&self) -> AuditFiles {
+        self.audit.clone()
+    }
+
+    /// The public key that checkpoints verify with, if they are signed.
+    #[must_use]
+    pub fn audit_verifier(&self) -> Option<&VerifierKey> {
+        self.verifier.as_ref()
     }
 
     pub(super) fn journal(&self) -> &LogReader {
@@ -255,6 +307,22 @@ impl RegistryView for RegistryStore {
         self.core.view().revocations()
     }
 
+    fn revocation(&self, target: &RevocationTarget) -> Result<Option<Revocation>, Fault> {
+        self.core.view().revocation(target)
+    }
+
+    fn revoked(&self) -> Result<Arc<RevokedSet>, Fault> {
+        self.core.view().revoked()
+    }
+
+    fn is_denied(&self, key: &KeyFingerprint) -> Result<bool, Fault> {
+        self.core.view().is_denied(key)
+    }
+
+    fn denied_serials(&self) -> Result<Vec<DenyRule>, Fault> {
+        self.core.view().denied_serials()
+    }
+
     fn standing(&self, owner: &KeyOwner) -> Result<Option<Standing>, Fault> {
         self.core.view().standing(owner)
     }
@@ -295,6 +363,10 @@ impl Registry for RegistryStore {
             push.await.map_err(|_| RegistryError::Stopping)?;
             answer.await.unwrap_or(Err(RegistryError::Stopping))
         })
+    }
+
+    fn sync_ns_total(&self) -> Option<u64> {
+        Some(self.writer.metrics().sync_ns_total.load(Ordering::Relaxed))
     }
 
     fn list_individuals(

@@ -51,8 +51,7 @@ impl Table {
         Self::Continuity,
     ];
     /// What decides whom the service trusts to vouch for certificates.
-    pub(super) const TRUST: [Self; 5] =
-        [Self::Groups, Self::Authorities, Self::RevocationLists, Self::Denied, Self::Revocations];
+    pub(super) const TRUST: [Self; 3] = [Self::Groups, Self::Authorities, Self::RevocationLists];
 
     pub(super) fn from_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
@@ -146,8 +145,11 @@ fn device_parts<'a>(hub: &'a HubName, id: &'a DeviceId) -> [&'a [u8]; 3] {
     [hub.as_str().as_bytes(), b"\0", id.as_str().as_bytes()]
 }
 
+/// The keys of all deny rules about serial numbers lie from here on; those about keys before.
+pub(super) const DENIED_SERIALS: &[u8] = b"s";
+
 /// `k` and the key's fingerprint, or `s` and a hash of issuer and serial: a name may be longer than a key.
-fn deny_key(rule: &DenyRule) -> Vec<u8> {
+pub(super) fn deny_key(rule: &DenyRule) -> Vec<u8> {
     match rule {
         DenyRule::Key(key) => [b"k".as_slice(), &key.0].concat(),
         DenyRule::Serial { issuer, serial } => {
@@ -158,7 +160,7 @@ fn deny_key(rule: &DenyRule) -> Vec<u8> {
 }
 
 /// A letter for the kind of target, then what it names.
-fn target_key(target: &RevocationTarget) -> Vec<u8> {
+pub(super) fn target_key(target: &RevocationTarget) -> Vec<u8> {
     let (kind, rest): (u8, &[u8]) = match target {
         RevocationTarget::Registration(id) => (b'r', id.as_str().as_bytes()),
         RevocationTarget::Key(key) => (b'k', &key.0),

@@ -8,16 +8,16 @@ use unicity_identity::error::KeyOwner;
 use unicity_identity::{
     Authority, AuthorityName, ClientIdentity, Continuity, DenyRule, DeviceId, DeviceIdentity, EnrollmentGroup,
     EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, Registration, RegistrationId, Revocation,
-    RevocationList, Standing, Subscription,
+    RevocationList, RevocationTarget, Standing, Subscription,
 };
-use unicity_provisioning::{Fault, RegistryView};
+use unicity_provisioning::{Fault, RegistryView, RevokedSet};
 
 use super::hashing::KeyHash;
 use super::index::Index;
-use super::layer::{Known, Layer};
+use super::layer::{Known, Layer, Touched};
 use super::listing;
 use super::overlay::Overlay;
-use super::tables::{Table, client_key, decode, device_key, owner_key};
+use super::tables::{DENIED_SERIALS, Table, client_key, decode, deny_key, device_key, owner_key, target_key};
 
 /// State to read: the layers before the index, the newest first.
 #[derive(Clone, Copy)]
@@ -36,6 +36,8 @@ pub(super) struct Deciding {
     /// What this decision found in the index. Several of its rules ask for the same record, and most find none, which
     /// costs as much as finding one.
     found: RefCell<Vec<Found>>,
+    /// All revocations, once one was decided that is not synced yet.
+    revoked: RefCell<Option<Arc<RevokedSet>>>,
 }
 
 struct Found {
@@ -48,6 +50,19 @@ impl Deciding {
     /// Begins the next decision.
     pub(super) fn next(&mut self) {
         self.found.get_mut().clear();
+    }
+
+    /// Forgets what was decided: it is synced, or never will be.
+    pub(super) fn clear(&mut self) {
+        self.decided.clear();
+        *self.revoked.get_mut() = None;
+    }
+
+    /// A decision was taken in.
+    pub(super) fn took(&mut self, changes: Touched) {
+        if changes.revocations {
+            *self.revoked.get_mut() = None;
+        }
     }
 
     fn find(&self, index: &Index, table: Table, hash: KeyHash, key: &[u8]) -> Result<Option<Arc<[u8]>>, Fault> {
@@ -126,6 +141,38 @@ impl RegistryView for View<'_> {
 
     fn revocations(&self) -> Result<Vec<Revocation>, Fault> {
         listing::all(self, Table::Revocations)
+    }
+
+    fn revocation(&self, target: &RevocationTarget) -> Result<Option<Revocation>, Fault> {
+        self.get(Table::Revocations, &target_key(target))
+    }
+
+    fn revoked(&self) -> Result<Arc<RevokedSet>, Fault> {
+        let load = || Ok(self.revocations()?.into_iter().collect::<RevokedSet>());
+        match self.writer.filter(|writer| writer.decided.touched().revocations) {
+            None => self.overlay.revoked(load),
+            Some(writer) => {
+                let kept = writer.revoked.borrow().clone();
+                kept.map_or_else(
+                    || {
+                        let set = Arc::new(load()?);
+                        *writer.revoked.borrow_mut() = Some(Arc::clone(&set));
+                        Ok(set)
+                    },
+                    Ok,
+                )
+            }
+        }
+    }
+
+    fn is_denied(&self, key: &KeyFingerprint) -> Result<bool, Fault> {
+        let denies =
+            self.overlay.denies_keys() || self.writer.is_some_and(|writer| writer.decided.touched().denied_keys);
+        Ok(denies && self.get::<DenyRule>(Table::Denied, &deny_key(&DenyRule::Key(*key)))?.is_some())
+    }
+
+    fn denied_serials(&self) -> Result<Vec<DenyRule>, Fault> {
+        listing::all_from(self, Table::Denied, DENIED_SERIALS)
     }
 
     fn standing(&self, owner: &KeyOwner) -> Result<Option<Standing>, Fault> {

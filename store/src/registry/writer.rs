@@ -2,12 +2,15 @@
 //! while a sync runs goes into the next one.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_channel::oneshot;
+use unicity_audit::ENTRY_BYTES_MAX;
 use unicity_identity::Refusal;
 use unicity_provisioning::{Outcome, RegistryError, Request, decide};
 
 use super::core::Core;
+use super::layer::Touched;
 use super::record::{self, Changes};
 use super::tables::write_change;
 use super::view::{Deciding, View};
@@ -56,22 +59,33 @@ impl GroupRules for Writer {
         self.changes.clear();
         decision.changes.iter().for_each(|change| write_change(change, &mut self.changes));
         let leaf = decision.leaf.map(|leaf| leaf.to_bytes());
+        if let Some(length) = leaf.as_ref().map(Vec::len).filter(|length| *length > ENTRY_BYTES_MAX) {
+            return Err(Refusal::TooLarge { what: "the audit leaf", length, max: ENTRY_BYTES_MAX }.into());
+        }
         batch.push_with(|bytes| record::encode(leaf.as_deref(), &self.changes, bytes)).map_err(too_long)?;
         // All of it is readable, as it was written a moment ago.
+        let mut touched = Touched::default();
         for op in Changes::new(&self.changes).flatten() {
+            touched.note(op.table, op.key);
             self.deciding.decided.apply(self.core.index.hash(op.table, op.key), &op);
         }
+        self.deciding.took(touched);
         self.deciding.decided.set_end(batch.next_offset());
         self.records += 1;
+        if leaf.is_some() {
+            self.deciding.decided.add_leaf();
+        }
         Ok(decision.outcome)
     }
 
     fn commit(&mut self) {
         self.core.metrics.add_commit(std::mem::take(&mut self.records));
-        let decided = &mut self.deciding.decided;
-        if decided.size().entries > 0 {
+        let decided = &self.deciding.decided;
+        let size = decided.size();
+        if !size.is_nothing() {
+            self.core.leaves_synced.fetch_add(size.leaves as u64, Ordering::Release);
             let (before, now) = self.core.overlay.merge(decided);
-            decided.clear();
+            self.deciding.clear();
             if !self.core.options.is_due(before) && self.core.options.is_due(now) {
                 self.core.room.changed();
             }
@@ -80,7 +94,7 @@ impl GroupRules for Writer {
 
     fn roll_back(&mut self) {
         self.records = 0;
-        self.deciding.decided.clear();
+        self.deciding.clear();
     }
 
     fn complete(&mut self, item: Queued, result: Result<Outcome, AppendError<RegistryError>>) {

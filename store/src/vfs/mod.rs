@@ -66,6 +66,11 @@ pub trait Vfs: Send + Sync + 'static {
     /// What the file system says.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
 
+    /// Removes a directory that is empty by now. It is for tidiness: that it stays is no error, nor that it is not empty.
+    fn remove_dir(&self, dir: &Path) {
+        let _ = dir;
+    }
+
     /// Bytes that an unprivileged process may still write on the file system of `dir`.
     ///
     /// # Errors

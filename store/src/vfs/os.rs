@@ -71,6 +71,10 @@ impl Vfs for OsVfs {
         self.sync_dir(parent)
     }
 
+    fn remove_dir(&self, dir: &Path) {
+        let _ = std::fs::remove_dir(dir);
+    }
+
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(or_here(dir))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))

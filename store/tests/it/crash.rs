@@ -9,11 +9,13 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use unicity_audit::directory::Directory;
 use unicity_hub::{
     Appended, AuthMethod, Entry, Message, RecordBody, SessionEpoch, SessionStamp, StoredRecord, TelemetryLog as _,
 };
 use unicity_identity::{ClientIdentity, GenerationId, KeyFingerprint, QoS, Timestamp};
 use unicity_provisioning::{Registry as _, RegistryView as _};
+use unicity_store::audit::AuditKey;
 use unicity_store::registry::{RegistryOptions, RegistryStore};
 use unicity_store::telemetry::{TelemetryOptions, TelemetryStore};
 use unicity_store::vfs::OsVfs;
@@ -34,9 +36,16 @@ fn open_registry(dir: &Path) -> Arc<RegistryStore> {
         overlay_max: 2_000,
         checkpoint_idle: Duration::from_secs(3600),
         journal_segment_bytes: 128 * 1024,
+        audit_key: Some(audit_key()),
         ..RegistryOptions::new(dir, fleet::settings())
     };
     RegistryStore::open(options, Arc::new(OsVfs)).unwrap()
+}
+
+fn audit_key() -> Arc<AuditKey> {
+    // RFC 8410, section 7: an Ed25519 private key in PKCS#8, version 1.
+    let head = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+    Arc::new(AuditKey::new("unicity/0ne00000001", [&head[..], &[7; 32]].concat().into()).unwrap())
 }
 
 fn open_telemetry(dir: &Path) -> Arc<TelemetryStore> {
@@ -186,11 +195,14 @@ fn check_registry(dir: &Path, answered: &Answered, rounds: u64, case: &str) {
         let candidates = numbers.start..last.map_or(numbers.start, |last| last + 1) + 200;
         count += candidates.filter(|&n| is_there(n)).count();
     }
-    // A decision, a leaf: none lost, none twice.
-    registry.checkpoint().unwrap();
-    let metrics = registry.metrics();
-    let leaves = metrics.iter().find(|family| family.name == "unicity_registry_leaves").unwrap().samples[0].value;
-    assert_eq!(leaves as usize, count + 1, "{case}: the group and each registration have a leaf");
+    // A decision, a leaf: none lost, none twice, and all under a signed root, from what was signed before.
+    let before = std::fs::read_to_string(dir.join("audit/checkpoint")).unwrap();
+    let signed = registry.audit_checkpoint().unwrap();
+    let report =
+        unicity_audit::verify(&Directory(dir.join("audit")), registry.audit_verifier().unwrap(), Some(&before));
+    let report = report.unwrap_or_else(|error| panic!("{case}: {error}"));
+    assert_eq!(report.note, signed, "{case}");
+    assert_eq!(report.checkpoint.size as usize, count + 1, "{case}: the group and each registration have a leaf");
     registry.close().unwrap();
 }
 
@@ -262,6 +274,12 @@ fn killed_after_a_sync() {
 #[test]
 fn killed_in_a_checkpoint() {
     kill_at(&["checkpoint.before_apply:2", "checkpoint.before_commit", "checkpoint.before_commit:3"]);
+}
+
+#[test]
+fn killed_while_the_audit_log_is_written() {
+    kill_at(&["audit.before_write:7", "audit.before_sync:3", "audit.before_rename:9", "audit.before_sync_dir:4"]);
+    kill_at(&["audit.after_tiles", "audit.after_tiles:2", "audit.before_checkpoint:2", "audit.after_checkpoint:2"]);
 }
 
 #[test]

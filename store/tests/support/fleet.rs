@@ -130,6 +130,7 @@ pub fn register_with(group: &EnrollmentGroup, n: u64, slots: [KeySlot; 2]) -> Re
         proof: Proof::EnrolledKeys,
         enabled: true,
         token_expiry_seconds: None,
+        facets: unicity_identity::Facets::default(),
     };
     let [primary, secondary] = slots;
     let authentication = DeviceAuthentication::Sas { primary, secondary };

@@ -21,7 +21,8 @@ pub(crate) struct BackupArgs {
 pub(crate) struct RestoreArgs {
     /// The backup's folder. The new data directory is --data.
     dir: PathBuf,
-    /// The folder that holds the server's master.key and ca.key: no backup holds them.
+    /// The folder that holds the server's master.key, ca.key and audit.key: no backup holds them.
+    /// Without audit.key the new audit log is signed by a new one.
     #[arg(long, value_name = "DIR")]
     pki: PathBuf,
 }

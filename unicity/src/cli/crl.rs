@@ -13,14 +13,32 @@ use crate::client::{Audience, Client};
 use crate::clock;
 use crate::error::{CommandError, Outcome};
 
-const PATH: &str = "/unicity/crls?api-version=2021-10-01";
+pub(super) const PATH: &str = "/unicity/crls?api-version=2021-10-01";
+const RELOAD: &str = "/unicity/crls/reload?api-version=2021-10-01";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CrlCommand {
     /// Upload an authority's list. It counts at once: the next connection of a device that it names is refused.
     Add(AddArgs),
-    /// List the lists.
-    List,
+    /// List the lists, and the files that the server reads them from.
+    List(ListArgs),
+    /// Withdraw an authority's list: what it revoked is good again. A file that holds it brings it back when it changes.
+    Remove(RemoveArgs),
+    /// Have the server read the files of its configuration again (`[x509] crl_files`).
+    Reload,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Only the files.
+    #[arg(long)]
+    files: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RemoveArgs {
+    /// The authority: its name or its key as `crl list` shows them.
+    issuer: String,
 }
 
 #[derive(Debug, Args)]
@@ -45,8 +63,11 @@ pub(crate) async fn run(global: &Global, command: CrlCommand) -> Outcome {
             warn_if_due(&stored, clock::now());
             Ok(())
         }
-        CrlCommand::List => {
+        CrlCommand::List(args) => {
             let page = Client::open(&global.target(), &Audience::Dps)?.get(PATH).await?;
+            if args.files {
+                return if global.json { files_of(&page).iter().try_for_each(output::json) } else { show_files(&page) };
+            }
             let items = page.get("value").and_then(Value::as_array).cloned().unwrap_or_default();
             if global.json {
                 return items.iter().try_for_each(output::json);
@@ -61,9 +82,83 @@ pub(crate) async fn run(global: &Global, command: CrlCommand) -> Outcome {
                     row
                 })
                 .collect();
-            output::table(&["issuer", "number", "revokes", "made", "next due", "state"], &rows)
+            output::table(&["issuer", "number", "revokes", "made", "next due", "state"], &rows)?;
+            show_files(&page)
+        }
+        CrlCommand::Remove(args) => remove(global, &args).await,
+        CrlCommand::Reload => {
+            let client = Client::open(&global.target(), &Audience::Dps)?;
+            let page = client.call(Method::POST, RELOAD, &[], None).await?.body;
+            let files = files_of(&page);
+            if global.json {
+                files.iter().try_for_each(output::json)?;
+            } else if files.is_empty() {
+                eprintln!("the server's configuration names no files; it would under `[x509] crl_files`");
+            } else {
+                show_files(&page)?;
+            }
+            match files.iter().filter(|file| file_fault(file).is_some()).count() {
+                0 => Ok(()),
+                failed => Err(CommandError::new(format!("{failed} of {} files are not in force", files.len()))),
+            }
         }
     }
+}
+
+async fn remove(global: &Global, args: &RemoveArgs) -> Outcome {
+    let client = Client::open(&global.target(), &Audience::Dps)?;
+    let page = client.get(PATH).await?;
+    let items = page.get("value").and_then(Value::as_array).cloned().unwrap_or_default();
+    let named = |item: &&Value| ["issuer", "issuerKey"].iter().any(|name| output::cell(item, name) == args.issuer);
+    let found: Vec<&Value> = items.iter().filter(named).collect();
+    match found.as_slice() {
+        [one] => {
+            let key = output::cell(one, "issuerKey");
+            let path = format!("/unicity/crls/{key}?api-version=2021-10-01");
+            client.call(Method::DELETE, &path, &[], None).await?;
+            if global.json {
+                return output::json(&json!({"issuerKey": key, "removed": true}));
+            }
+            eprintln!("the list of {} is withdrawn: what it revoked is good again", output::cell(one, "issuer"));
+            Ok(())
+        }
+        [] => Err(CommandError::new(format!("no authority {:?} has a list", args.issuer))
+            .hint("`unicity crl list` shows them; name one as it is written there")),
+        several => Err(CommandError::new(format!("{} authorities are named {:?}", several.len(), args.issuer))
+            .hint("name one by its key (`issuerKey` in `unicity crl list --json`)")),
+    }
+}
+
+/// The files that the server reads lists from.
+pub(super) fn files_of(page: &Value) -> Vec<Value> {
+    page.get("files").and_then(Value::as_array).cloned().unwrap_or_default()
+}
+
+/// Why a file is not in force, and what to do.
+pub(super) fn file_fault(file: &Value) -> Option<(String, String)> {
+    file.get("error").filter(|error| !error.is_null())?;
+    let told =
+        format!("{}: {} ({})", output::cell(file, "path"), output::cell(file, "cause"), output::cell(file, "error"));
+    Some((told, output::cell(file, "remedy")))
+}
+
+fn show_files(page: &Value) -> Outcome {
+    let files = files_of(page);
+    if files.is_empty() {
+        return Ok(());
+    }
+    let state = |file: &Value| if file_fault(file).is_some() { "failed" } else { "in force" }.to_owned();
+    let rows: Vec<_> = files
+        .iter()
+        .map(|file| {
+            vec![output::cell(file, "path"), output::cell(file, "issuer"), output::cell(file, "readUtc"), state(file)]
+        })
+        .collect();
+    output::table(&["file", "issuer", "read", "state"], &rows)?;
+    for (told, remedy) in files.iter().filter_map(file_fault) {
+        eprintln!("{told}\n  remedy: {remedy}");
+    }
+    Ok(())
 }
 
 fn is_overdue(item: &Value, now: Timestamp) -> bool {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
-use super::{Global, output, refusal};
+use super::{Global, crl, failures, output};
 use crate::client::{Audience, Client};
 use crate::datadir::DataDir;
 use crate::error::{CommandError, Context as _, Outcome};
@@ -19,9 +19,20 @@ pub(crate) struct DoctorArgs {
     /// The configuration file that the server is started with.
     #[arg(long, value_name = "FILE")]
     config: Option<std::path::PathBuf>,
-    /// List the newest refusals with cause and remedy instead, handshakes that failed included.
+    /// List who could not get in instead, newest first: handshakes that failed and refusals, with cause and remedy.
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "20", value_parser = clap::value_parser!(u32).range(1..=1000))]
     last_failures: Option<u32>,
+    /// Only those of this address, or of a network such as 192.0.2.0/24.
+    #[arg(long, value_name = "ADDR", requires = "last_failures", value_parser = peer)]
+    peer: Option<String>,
+}
+
+/// Checks only that it can stand in a URL: what it means, the server says.
+fn peer(text: &str) -> Result<String, String> {
+    match text.bytes().all(|byte| byte.is_ascii_hexdigit() || b".:/".contains(&byte)) && !text.is_empty() {
+        true => Ok(text.to_owned()),
+        false => Err("it is neither an address nor a network such as 192.0.2.0/24".to_owned()),
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +61,7 @@ impl Check {
 
 pub(crate) async fn run(global: &Global, args: &DoctorArgs) -> Outcome {
     if let Some(limit) = args.last_failures {
-        return refusal::newest(global, limit).await;
+        return failures::latest(global, limit, args.peer.as_deref()).await;
     }
     let data = DataDir::new(&global.data);
     let mut checks = vec![directory(&data)];
@@ -59,7 +70,12 @@ pub(crate) async fn run(global: &Global, args: &DoctorArgs) -> Outcome {
         checks.push(configuration(&data, args));
         checks.push(certificate(&data));
         checks.push(disk_sync(&data));
-        checks.push(server(global, &data).await);
+        let running = server(global, &data).await;
+        let is_up = running.verdict == Verdict::Good;
+        checks.push(running);
+        if is_up {
+            checks.extend(revocation_lists(global).await);
+        }
     }
     let mut failed = 0;
     for check in &checks {
@@ -96,7 +112,7 @@ fn directory(data: &DataDir) -> Check {
         let found = format!("{} has mode {mode:04o}, others may look into it", path.display());
         return Check::with("directory", Verdict::Warn, found, format!("chmod 0700 {}", path.display()));
     }
-    for name in ["master.key", "ca.key", "server.key"] {
+    for name in ["master.key", "audit.key", "ca.key", "server.key"] {
         let file = data.pki(name);
         if let Ok(metadata) = std::fs::metadata(&file) {
             let mode = metadata.permissions().mode() & 0o777;
@@ -195,5 +211,31 @@ async fn server(global: &Global, data: &DataDir) -> Check {
             let remedy = format!("if process {} is gone, start the server again", run.pid);
             Check::with("server", Verdict::Bad, error.to_string(), remedy)
         }
+    }
+}
+
+/// The files that the server reads revocation lists from; nothing to say where there are none.
+async fn revocation_lists(global: &Global) -> Vec<Check> {
+    let asked = async {
+        let client = Client::open(&global.target(), &Audience::Dps)?;
+        client.get(crl::PATH).await
+    };
+    const NAME: &str = "crl files";
+    match asked.await {
+        Ok(page) => {
+            let files = crl::files_of(&page);
+            let faults: Vec<_> = files.iter().filter_map(crl::file_fault).collect();
+            match (files.len(), faults.is_empty()) {
+                (0, _) => Vec::new(),
+                (count, true) => vec![Check::good(NAME, format!("{count} in force"))],
+                _ => faults
+                    .into_iter()
+                    .map(|(told, remedy)| {
+                        Check::with(NAME, Verdict::Bad, format!("{told}; an older list stays in force"), remedy)
+                    })
+                    .collect(),
+            }
+        }
+        Err(error) => vec![Check::with(NAME, Verdict::Warn, error.to_string(), "ask again with `unicity crl list`")],
     }
 }

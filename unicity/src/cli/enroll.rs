@@ -58,6 +58,9 @@ pub(crate) struct AddArgs {
     /// Its device id at the hub; the registration id if not given.
     #[arg(long, value_name = "ID")]
     device_id: Option<String>,
+    /// The batch that it belongs to: `list --batch` and `revoke --batch` mean all of one.
+    #[arg(long, value_name = "LABEL")]
+    batch: Option<String>,
     #[command(flatten)]
     proof: DeviceProof,
     #[command(flatten)]
@@ -83,6 +86,9 @@ pub(crate) struct ListArgs {
     /// Individual enrollments only.
     #[arg(long)]
     individuals: bool,
+    /// Individual enrollments of this batch only.
+    #[arg(long, value_name = "LABEL", conflicts_with = "groups")]
+    batch: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -146,6 +152,10 @@ pub(crate) async fn run(global: &Global, command: EnrollCommand) -> Outcome {
             if let Some(device_id) = &args.device_id {
                 let device_id: unicity_identity::DeviceId = device_id.parse().context("--device-id")?;
                 body.insert("deviceId".into(), json!(device_id));
+            }
+            if let Some(label) = &args.batch {
+                let label: unicity_identity::BatchLabel = label.parse().context("--batch")?;
+                body.insert("batch".into(), json!(label));
             }
             put(global, &Which::Individual(id), body, args.terms.replace).await
         }
@@ -227,7 +237,9 @@ async fn with_keys(client: &Client, which: &Which, mut stored: Value) -> Outcome
 async fn list(global: &Global, args: &ListArgs) -> Outcome {
     let client = Client::open(&global.target(), &Audience::Dps)?;
     let mut rows = Vec::new();
-    for (kind, wanted) in [("enrollments", !args.groups), ("enrollmentGroups", !args.individuals)] {
+    for (kind, wanted) in
+        [("enrollments", !args.groups), ("enrollmentGroups", !args.individuals && args.batch.is_none())]
+    {
         if !wanted {
             continue;
         }
@@ -240,6 +252,9 @@ async fn list(global: &Global, args: &ListArgs) -> Outcome {
             let query = json!({"query": format!("SELECT * FROM {kind}")});
             let answer = client.call(Method::POST, &format!("/{kind}/query?{API}"), &headers, Some(&query)).await?;
             for item in answer.body.as_array().into_iter().flatten() {
+                if args.batch.is_some() && item.get("batch").and_then(Value::as_str) != args.batch.as_deref() {
+                    continue;
+                }
                 if global.json {
                     output::json(item)?;
                 } else {

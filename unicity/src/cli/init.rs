@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Global, output};
+use crate::audit_key;
 use crate::clock;
 use crate::datadir::DataDir;
 use crate::error::{Context as _, Outcome};
@@ -42,6 +43,10 @@ pub(crate) fn run(global: &Global, args: &InitArgs) -> Outcome {
     pki::ensure_ca(&data, instance.id_scope.as_str(), now)?;
     if config.tls.is_none() {
         pki::ensure_server(&data, &names.certificate, now)?;
+    }
+    let audit_key = audit_key::load_or_make(&data, &instance.id_scope)?;
+    if fresh {
+        audit_key::write_public(&data, &audit_key, 1)?;
     }
     crate::server::write_connection_strings(&data, &instance, &names)?;
     if global.json {

@@ -12,12 +12,14 @@ mod dev_cert;
 mod device;
 mod doctor;
 mod enroll;
+mod failures;
 mod files;
 mod init;
 mod keys;
 pub(crate) mod output;
 mod refusal;
 mod registration;
+mod revoke;
 pub(crate) mod tail;
 
 use std::path::PathBuf;
@@ -88,6 +90,8 @@ enum Command {
     Allow(deny::RuleArgs),
     /// List what is denied.
     Denied,
+    /// End a device, key, certificate, authority, group or batch everywhere at once.
+    Revoke(revoke::RevokeArgs),
     /// Look into certificates, and at what a device's certificate needs.
     #[command(subcommand)]
     Cert(cert::CertCommand),
@@ -145,6 +149,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Deny(args) => runtime(false)?.block_on(deny::deny(&global, &args)),
         Command::Allow(args) => runtime(false)?.block_on(deny::allow(&global, &args)),
         Command::Denied => runtime(false)?.block_on(deny::list(&global)),
+        Command::Revoke(args) => runtime(false)?.block_on(revoke::run(&global, &args)),
         Command::Cert(command) => runtime(false)?.block_on(cert::run(&global, &command)),
         Command::DevCert(args) => dev_cert::run(&global, &args),
         Command::Registration(command) => runtime(false)?.block_on(registration::run(&global, command)),

@@ -29,7 +29,7 @@ pub(crate) async fn run(global: &Global, args: &WhyArgs) -> Outcome {
 }
 
 /// Lists the newest refusals, the newest first.
-pub(crate) async fn newest(global: &Global, limit: u32) -> Outcome {
+async fn newest(global: &Global, limit: u32) -> Outcome {
     let client = Client::open(&global.target(), &Audience::Dps)?;
     let page = client.get(&format!("/unicity/refusals?{API}&limit={limit}")).await?;
     let items = page.get("items").unwrap_or(&page);
@@ -43,7 +43,8 @@ pub(crate) async fn newest(global: &Global, limit: u32) -> Outcome {
     Ok(())
 }
 
-fn show(item: &Value) -> Outcome {
+/// One refusal in three lines.
+pub(super) fn show(item: &Value) -> Outcome {
     let cell = |name: &str| output::cell(item, name);
     output::line(&format!(
         "{} {} {} {} {} {}\n  {}\n  remedy: {}",

@@ -33,6 +33,8 @@ pub(crate) struct Config {
     pub(crate) mode: UnicityMode,
     pub(crate) allow_shared: BTreeSet<KeyFingerprint>,
     pub(crate) stale_crl: StalePolicy,
+    pub(crate) crl_files: Vec<PathBuf>,
+    pub(crate) crl_poll_seconds: u64,
     pub(crate) limits: raw::Limits,
     pub(crate) registry: raw::Registry,
     pub(crate) telemetry: raw::Telemetry,
@@ -175,7 +177,9 @@ impl Checker<'_> {
             self.range(key, value, min, max);
         }
         self.range("drain_seconds", &server.drain_seconds, 1, 60);
+        self.range("crl_poll_seconds", &raw.x509.crl_poll_seconds, 1, 3600);
         let hubs = self.hubs(raw.hub);
+        let crl_files = self.crl_files(&raw.x509.crl_files);
         for name in &server.hostnames {
             self.parsed::<HubHost>("hostnames", name);
         }
@@ -202,11 +206,33 @@ impl Checker<'_> {
                 raw::StaleCrl::Warn => StalePolicy::Warn,
                 raw::StaleCrl::Refuse => StalePolicy::Refuse,
             },
+            crl_files,
+            crl_poll_seconds: *raw.x509.crl_poll_seconds.get_ref(),
             limits,
             registry: raw.registry,
             telemetry: raw.telemetry,
             log: raw.log,
         }
+    }
+
+    fn crl_files(&mut self, raw: &[Spanned<PathBuf>]) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = Vec::new();
+        for file in raw {
+            if !file.get_ref().is_absolute() {
+                let text = format!(
+                    "crl_files: {:?} is no absolute path, and where a service runs is not where you do",
+                    file.get_ref()
+                );
+                self.fault(file, text);
+            } else if files.contains(file.get_ref()) {
+                self.fault(file, format!("crl_files: {:?} stands in the list already", file.get_ref()));
+            } else if files.len() == raw::CRL_FILES_MAX {
+                self.fault(file, format!("crl_files: more than {}", raw::CRL_FILES_MAX));
+                break;
+            }
+            files.push(file.get_ref().clone());
+        }
+        files
     }
 
     fn hubs(&mut self, raw: Vec<raw::Hub>) -> Vec<HubConfig> {
@@ -286,6 +312,9 @@ mod tests {
             ),
             ("[unicity]\nmode = \"lax\"\n", &["unicity.toml:2", "strict"]),
             ("[unicity]\nallow_shared = [\"abc\"]\n", &["unicity.toml:2", "allow_shared", "64 hexadecimal digits"]),
+            ("[x509]\ncrl_files = [\n\"here.crl\"]\n", &["unicity.toml:3", "here.crl", "absolute"]),
+            ("[x509]\ncrl_files = [\"/a\",\n\"/a\"]\n", &["unicity.toml:3", "already"]),
+            ("[x509]\ncrl_poll_seconds = 0\n", &["unicity.toml:2", "crl_poll_seconds", "1 to 3600"]),
             ("[server\n", &["unicity.toml:1"]),
         ] {
             let error = error(text);

@@ -93,11 +93,22 @@ pub(crate) enum Mode {
     Compat,
 }
 
-#[derive(Debug, Deserialize, Default)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct X509 {
     pub(crate) stale_crl: StaleCrl,
+    pub(crate) crl_files: Vec<Spanned<PathBuf>>,
+    pub(crate) crl_poll_seconds: Spanned<u64>,
 }
+
+impl Default for X509 {
+    fn default() -> Self {
+        Self { stale_crl: StaleCrl::default(), crl_files: Vec::new(), crl_poll_seconds: plain(5) }
+    }
+}
+
+/// Most files that revocation lists are read from.
+pub(crate) const CRL_FILES_MAX: usize = 256;
 
 /// What becomes of devices whose authority's revocation list is out of date.
 #[derive(Debug, Deserialize, Default, Clone, Copy)]

@@ -1,6 +1,7 @@
 //! `unicity demo`: the main job in one process. A complete server in an empty directory, an enrolled group, devices that boot
 //! knowing one endpoint, and a verdict over what was stored.
 
+mod attacks;
 mod checks;
 mod factory;
 mod live;
@@ -13,7 +14,7 @@ use clap::Args;
 use hyper::Method;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
-use unicity_device_sim::{Device, Dialer, Endpoint, Fleet, FleetResult, FleetSettings, Progress};
+use unicity_device_sim::{Device, Dialer, Endpoint, Fleet, FleetResult, FleetSettings, Progress, SimError, SoftTpm};
 use unicity_identity::SharedAccessKey;
 
 use crate::cli::Global;
@@ -63,6 +64,7 @@ struct Stage {
 pub(crate) async fn run(global: &Global, args: &DemoArgs) -> Outcome {
     logging::start(LogFormat::Auto, "warn")?;
     let began = Instant::now();
+    let tpms = factory::Tpms::make(size(args.devices));
     let folder =
         tempfile::Builder::new().prefix("unicity-demo-").tempdir().context("cannot make a temporary folder")?;
     let data = DataDir::new(&folder.path().join("data"));
@@ -75,7 +77,7 @@ pub(crate) async fn run(global: &Global, args: &DemoArgs) -> Outcome {
         running.addresses().https,
         folder.path().display()
     );
-    let outcome = show(args, &data, &running, began).await;
+    let outcome = show(args, &data, &running, tpms, began).await;
     // The server is stopped in order whatever came of the demo; its own failure counts only after the demo's.
     let stopped = running.stop(Duration::from_secs(3)).await;
     let verdict = outcome?;
@@ -99,24 +101,42 @@ fn plan(data: &DataDir, args: &DemoArgs) -> Outcome<Plan> {
     })
 }
 
-async fn show(args: &DemoArgs, data: &DataDir, running: &Running, began: Instant) -> Outcome<verdict::Verdict> {
+async fn show(
+    args: &DemoArgs,
+    data: &DataDir,
+    running: &Running,
+    tpms: factory::Tpms,
+    began: Instant,
+) -> Outcome<verdict::Verdict> {
     let stage = set_stage(data, running).await?;
     let mut devices = Device::group_members(&stage.group_key, "device-", size(args.devices), &stage.id_scope)
         .context("the devices' names")?;
-    let certified = factory::equip(data, &stage.dps_client, &mut devices).await?;
+    let (certified, issuer) = factory::equip(data, &stage.dps_client, &mut devices).await?;
+    let tpms = tpms.equip(&stage.dps_client, &mut devices).await?;
     eprintln!(
         "factory  id scope {}: group `demo`, each device's key derived from one; group `demo-x509`, {certified} devices with \
          certificates below an intermediate",
         stage.id_scope
     );
-    eprintln!("         no TPM here: `cargo xtask test` runs one (swtpm) from challenge to telemetry");
+    match tpms.len() {
+        0 if SoftTpm::is_available() && args.devices < 3 => eprintln!("         too few devices for one with a TPM"),
+        0 if SoftTpm::is_available() => eprintln!("         no device with a TPM"),
+        0 => eprintln!("         no device with a TPM: {}", SimError::NoSwtpm),
+        count => eprintln!("         {count} devices with a TPM (swtpm), each enrolled by its endorsement key"),
+    }
     let result = boot(args, &stage, devices.clone()).await;
-    eprintln!("checks   a topic of another device, one identity connected twice, what the log holds");
-    let probes = checks::probes(&stage, &devices, &result).await;
-    let stored = checks::stored(&stage.hub_client).await?;
+    eprintln!("thieves  copied keys, certificates and tokens, another device's topic");
+    let attacks = attacks::run(&stage, &devices, &issuer).await;
+    eprintln!("checks   what the log holds");
+    let stored = checks::stored(&stage.hub_client, &tpms).await?;
     let violations = running.broker().metrics().snapshot();
-    let asked = verdict::Asked { devices: u64::from(args.devices), certified, messages: u64::from(args.messages) };
-    Ok(verdict::Verdict::new(asked, &result, &probes, &stored, &violations, began.elapsed()))
+    let asked = verdict::Asked {
+        devices: u64::from(args.devices),
+        certified,
+        with_tpm: tpms.len() as u64,
+        messages: u64::from(args.messages),
+    };
+    Ok(verdict::Verdict::new(asked, &result, attacks, &stored, &violations, began.elapsed()))
 }
 
 fn size(number: u32) -> usize {
@@ -132,8 +152,9 @@ async fn set_stage(data: &DataDir, running: &Running) -> Outcome<Stage> {
     let mechanism = dps.call(Method::POST, path, &[], None).await?.body;
     let key = mechanism.pointer("/symmetricKey/primaryKey").and_then(serde_json::Value::as_str).unwrap_or_default();
     let ca = std::fs::read(data.pki("ca.pem")).context("cannot read the demo's CA")?;
-    let mqtt = running.addresses().mqtt;
-    let mut dialer = Dialer::new(&ca).context("the demo's CA")?.with_hub_port(mqtt.port());
+    let (mqtt, https) = (running.addresses().mqtt, running.addresses().https);
+    let mut dialer =
+        Dialer::new(&ca).context("the demo's CA")?.with_hub_port(mqtt.port()).with_https_port(https.port());
     for hub in running.names().hubs.iter() {
         dialer = dialer.with_resolved(hub.host.as_str(), mqtt).context("the hub's host")?;
     }

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use unicity_broker::MetricSample;
 use unicity_device_sim::FleetResult;
 
-use super::checks::{Probes, Stored};
+use super::attacks::Row;
+use super::checks::Stored;
 use crate::cli::output;
 use crate::error::Outcome;
 
@@ -22,15 +23,6 @@ impl Check {
     fn count(name: &'static str, expected: u64, found: u64) -> Self {
         Self { name, expected: expected.to_string(), found: found.to_string(), passed: expected == found }
     }
-
-    fn proof(name: &'static str, expected: &str, found: &Result<bool, String>) -> Self {
-        let (found, passed) = match found {
-            Ok(true) => (expected.to_owned(), true),
-            Ok(false) => ("not so".to_owned(), false),
-            Err(why) => (why.clone(), false),
-        };
-        Self { name, expected: expected.to_owned(), found, passed }
-    }
 }
 
 /// What was to happen.
@@ -40,6 +32,8 @@ pub(super) struct Asked {
     pub(super) devices: u64,
     /// Those of them that have a certificate.
     pub(super) certified: u64,
+    /// Those that have a TPM.
+    pub(super) with_tpm: u64,
     /// Messages of each.
     pub(super) messages: u64,
 }
@@ -47,6 +41,7 @@ pub(super) struct Asked {
 /// What the demo found.
 pub(super) struct Verdict {
     checks: Vec<Check>,
+    attacks: Vec<Row>,
     stages: Vec<Value>,
     summary: Value,
     elapsed: Duration,
@@ -57,12 +52,12 @@ impl Verdict {
     pub(super) fn new(
         asked: Asked,
         result: &FleetResult,
-        probes: &Probes,
+        attacks: Vec<Row>,
         stored: &Stored,
         metrics: &[MetricSample],
         elapsed: Duration,
     ) -> Self {
-        let Asked { devices, certified, .. } = asked;
+        let Asked { devices, certified, with_tpm, .. } = asked;
         let messages = devices * asked.messages;
         let summary = &result.summary;
         let broken: f64 = metrics
@@ -80,14 +75,13 @@ impl Verdict {
             Check::count("keys in the log", devices, stored.keys),
             Check::count(
                 "of these by symmetric key",
-                devices - certified,
-                stored.identities.saturating_sub(stored.certified),
+                devices - certified - with_tpm,
+                stored.identities.saturating_sub(stored.certified + stored.with_tpm),
             ),
             Check::count("of these by X.509 certificate", certified, stored.certified),
+            Check::count("of these by TPM", with_tpm, stored.with_tpm),
             Check::count("messages under another's identity", 0, stored.misattributed),
-            Check::proof("another device's topic", "refused", &probes.foreign_topic_refused),
-            Check::proof("one identity connected twice", "older session fenced", &probes.older_session_fenced),
-            Check::count("probes stored", probes.acknowledged, stored.probes),
+            Check::count("messages of attacks stored", attacks.iter().map(Row::acknowledged).sum(), stored.attacks),
             Check::count("older epochs behind newer ones", 0, stored.epochs_out_of_order),
             Check {
                 name: "guarantees broken",
@@ -109,6 +103,7 @@ impl Verdict {
             .collect();
         Self {
             checks,
+            attacks,
             stages,
             summary: serde_json::to_value(summary).unwrap_or_default(),
             elapsed,
@@ -117,7 +112,7 @@ impl Verdict {
     }
 
     pub(super) fn passed(&self) -> bool {
-        self.checks.iter().all(|check| check.passed)
+        self.checks.iter().all(|check| check.passed) && self.attacks.iter().all(Row::passed)
     }
 
     pub(super) fn print(&self, as_json: bool) -> Outcome {
@@ -132,6 +127,7 @@ impl Verdict {
             return output::json(&json!({
                 "verdict": if self.passed() { "pass" } else { "fail" },
                 "checks": checks,
+                "attacks": self.attacks.iter().map(Row::json).collect::<Vec<_>>(),
                 "stages": self.stages,
                 "fleet": self.summary,
                 "elapsed_ms": u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX),
@@ -162,6 +158,9 @@ impl Verdict {
             })
             .collect();
         output::table(&["", "check", "expected", "found"], &rows)?;
+        output::line("")?;
+        let rows: Vec<Vec<String>> = self.attacks.iter().map(Row::cells).collect();
+        output::table(&["", "attack", "owner's", "expected", "seen", "that is"], &rows)?;
         if let Some(error) = &self.first_error {
             output::line(&format!("\nfirst error of a device: {error}"))?;
         }

@@ -1,18 +1,19 @@
 //! Durable state for the server: opened by its configuration, checked for health, backed up, closed.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use unicity_identity::IdScope;
 use unicity_provisioning::Settings;
 use unicity_store::backup::{self, BackupOptions};
 use unicity_store::registry::{RegistryOptions, RegistryStore};
 use unicity_store::telemetry::{TelemetryOptions, TelemetryStore};
-use unicity_store::vfs::OsVfs;
+use unicity_store::vfs::{OsVfs, Vfs as _};
 
 use super::names::Names;
 use super::start::size;
+use crate::audit_key;
 use crate::clock;
 use crate::config::Config;
 use crate::datadir::DataDir;
@@ -26,15 +27,20 @@ pub(super) fn open_registry(
     config: &Config,
     settings: Arc<Settings>,
 ) -> Outcome<(Arc<RegistryStore>, u32)> {
+    let audit_key = audit_key::load_or_make(data, &settings.id_scope)?;
     let overlay_max = size(*config.registry.overlay_records_max.get_ref());
     let options = RegistryOptions {
         overlay_max,
         checkpoint_after: overlay_max / 2,
         cache_bytes: size(*config.registry.cache_mebibytes.get_ref() * MIB),
         queue_max: size(*config.registry.queue_max.get_ref()),
+        audit_key: Some(audit_key),
         ..RegistryOptions::new(data.path(), settings)
     };
     let registry = RegistryStore::open(options, Arc::new(OsVfs)).context("cannot open the registry")?;
+    if let Some(key) = registry.audit_verifier() {
+        audit_key::write_verifier(data, key)?;
+    }
     let boot = registry.boot_number();
     Ok((registry, boot))
 }
@@ -53,15 +59,67 @@ pub(super) fn open_telemetry(data: &DataDir, config: &Config, names: &Names) -> 
         .context("cannot open the telemetry log")
 }
 
-/// Whether writes are taken; the reason if not.
-pub(super) fn health(registry: &RegistryStore, telemetry: &TelemetryStore) -> Result<(), String> {
-    if registry.is_poisoned() {
-        return Err("the registry takes no writes after a failed sync; restart the server".to_owned());
+/// Less than this free on the disk of the data directory, and the server wants no more traffic: a registration and its
+/// checkpoint would not fit for long.
+const FREE_BYTES_MIN: u64 = MIB;
+
+/// How long a write that found the disk full speaks against the server. Not until one succeeds: who is told to send nothing
+/// would never find out.
+const FULL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whether writes are taken.
+pub(super) struct Health {
+    registry: Arc<RegistryStore>,
+    telemetry: Arc<TelemetryStore>,
+    directory: PathBuf,
+    full: Mutex<FullWatch>,
+}
+
+/// When a write last found the disk full, as far as it can be told from a counter.
+#[derive(Debug, Default)]
+struct FullWatch {
+    count: f64,
+    until: Option<Instant>,
+}
+
+impl FullWatch {
+    /// Takes the counter's value of this moment; whether the disk is to be taken for full.
+    fn is_full(&mut self, count: f64, now: Instant) -> bool {
+        if count > self.count {
+            (self.count, self.until) = (count, Some(now + FULL_PATIENCE));
+        }
+        self.until.is_some_and(|until| now < until)
     }
-    if telemetry.is_poisoned() {
-        return Err("a telemetry partition takes no writes after a failed sync; restart the server".to_owned());
+}
+
+impl Health {
+    pub(super) fn new(data: &DataDir, registry: Arc<RegistryStore>, telemetry: Arc<TelemetryStore>) -> Self {
+        Self { registry, telemetry, directory: data.path().to_owned(), full: Mutex::default() }
     }
-    Ok(())
+
+    /// The reason if writes are not taken. A few system calls.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.registry.is_poisoned() {
+            return Err("the registry takes no writes after a failed sync; restart the server".to_owned());
+        }
+        if self.telemetry.is_poisoned() {
+            return Err("a telemetry partition takes no writes after a failed sync; restart the server".to_owned());
+        }
+        let shown = self.directory.display();
+        // A disk that cannot be asked speaks for itself with the next write.
+        let free = OsVfs.free_bytes(&self.directory).unwrap_or(u64::MAX);
+        if free < FREE_BYTES_MIN {
+            return Err(format!("the disk of {shown} is full ({free} bytes free); free space on it"));
+        }
+        let families = self.registry.metrics().into_iter().chain(self.telemetry.metrics());
+        let counts = families.filter(|family| family.name.ends_with("_full_total")).flat_map(|family| family.samples);
+        let count = counts.map(|sample| sample.value).sum();
+        let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        if full.is_full(count, Instant::now()) {
+            return Err(format!("a write to {shown} found the disk full; free space on it, or raise the quota"));
+        }
+        Ok(())
+    }
 }
 
 /// Finishes what is queued and closes both.
@@ -77,7 +135,7 @@ pub(super) fn backup(
     id_scope: &IdScope,
     directory: &Path,
 ) -> Result<serde_json::Value, unicity_api::BackupError> {
-    let files = ["instance.json", "pki/ca.pem", "unicity.toml"].map(PathBuf::from);
+    let files = ["instance.json", "pki/ca.pem", "pki/audit.vkey", "unicity.toml"].map(PathBuf::from);
     let options = BackupOptions {
         id_scope: id_scope.clone(),
         now: clock::now(),
@@ -105,4 +163,20 @@ fn describe(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_found_the_disk_full_counts_for_a_while_and_again() {
+        let mut watch = FullWatch::default();
+        let start = Instant::now();
+        assert!(!watch.is_full(0.0, start));
+        assert!(watch.is_full(1.0, start));
+        assert!(watch.is_full(1.0, start + FULL_PATIENCE / 2));
+        assert!(!watch.is_full(1.0, start + FULL_PATIENCE), "traffic has to find out");
+        assert!(watch.is_full(2.0, start + FULL_PATIENCE));
+    }
 }

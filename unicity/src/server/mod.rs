@@ -1,5 +1,6 @@
 //! The server: everything is put together here, started in order, and stopped in the reverse one.
 
+mod crl_files;
 mod durable;
 pub(crate) mod names;
 mod policies;
@@ -90,7 +91,7 @@ impl Plan {
     }
 }
 
-/// Runs the server until SIGTERM or SIGINT.
+/// Runs the server until SIGTERM or SIGINT. SIGHUP has the files of revocation lists read again.
 pub(crate) async fn run(global: &Global, args: &ServeArgs) -> Outcome {
     let plan = Plan::new(global, args)?;
     logging::start(plan.config.log.format, &plan.config.log.filter)?;
@@ -98,12 +99,19 @@ pub(crate) async fn run(global: &Global, args: &ServeArgs) -> Outcome {
     // Before anything is bound: a signal during the start must end it in order, too.
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?;
     let running = start(plan).await?;
     let run = running.addresses();
     crate::cli::ready_line(&format!("unicity ready mqtt={} https={} admin={}", run.mqtt, run.https, run.admin))?;
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("stopping: SIGTERM"),
-        _ = interrupt.recv() => tracing::info!("stopping: SIGINT"),
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break tracing::info!("stopping: SIGTERM"),
+            _ = interrupt.recv() => break tracing::info!("stopping: SIGINT"),
+            _ = hangup.recv() => {
+                tracing::info!("reading revocation lists again: SIGHUP");
+                running.reload_revocation_lists();
+            }
+        }
     }
     running.stop(drain).await
 }

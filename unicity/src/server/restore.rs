@@ -6,12 +6,14 @@ use std::sync::Arc;
 use unicity_store::backup;
 use unicity_store::vfs::{OsVfs, Vfs};
 
+use crate::audit_key;
+use crate::clock;
 use crate::datadir::{DataDir, write_private};
 use crate::error::{CommandError, Context as _, Outcome};
 use crate::instance::Instance;
 
 /// The private files of `pki/`, which no backup holds.
-const KEYS: [&str; 2] = ["master.key", "ca.key"];
+const KEYS: [&str; 3] = ["master.key", "ca.key", audit_key::PRIVATE];
 
 /// Checks a backup, copies it, and puts the keys of `pki` beside it. The master key must be the one that the backup is sealed
 /// under.
@@ -22,7 +24,7 @@ pub(crate) fn run(source: &Path, data: &DataDir, pki: &Path) -> Outcome {
             .hint("name the folder in which you keep the server's pki/ with --pki; without its master.key no stored key opens"));
     }
     let vfs: Arc<dyn Vfs> = Arc::new(OsVfs);
-    let restored = backup::restore(&vfs, source, data.path()).context("cannot restore")?;
+    let restored = backup::restore(&vfs, source, data.path(), clock::now()).context("cannot restore")?;
     data.create()?;
     for name in KEYS {
         let from = pki.join(name);
@@ -38,5 +40,12 @@ pub(crate) fn run(source: &Path, data: &DataDir, pki: &Path) -> Outcome {
             restored.manifest.id_scope, instance.id_scope
         )));
     }
-    Ok(())
+    // The backup's public key is that of the log before; whoever checks that one finds it there.
+    let public = data.pki(audit_key::PUBLIC);
+    if public.exists() {
+        let bytes = std::fs::read(&public).context(format!("cannot read {}", public.display()))?;
+        write_private(&restored.previous_log(data.path()).join("vkey"), &bytes)?;
+    }
+    let key = audit_key::load_or_make(data, &instance.id_scope)?;
+    audit_key::write_public(data, &key, restored.log)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use unicity_api::{Admin, Api, ApiParts, ApiSettings, BackupError, MetricsSource};
+use unicity_api::{Admin, Api, ApiParts, ApiSettings, BackupError, CrlFiles, MetricsSource};
 use unicity_broker::{Broker, BrokerParts, BrokerSettings};
 use unicity_hub::{CloseReason, EpochSource, Sessions, TelemetryLog};
 use unicity_identity::IdScope;
@@ -17,7 +17,7 @@ use unicity_store::registry::RegistryStore;
 use unicity_store::telemetry::TelemetryStore;
 
 use super::names::Names;
-use super::{Plan, durable, names, policies};
+use super::{Plan, crl_files, durable, names, policies};
 use crate::config::{Address, Config};
 use crate::datadir::{DataDir, Lock, RunInfo};
 use crate::error::{CommandError, Context as _, Outcome};
@@ -44,6 +44,7 @@ pub(crate) struct Running {
     registry: Arc<RegistryStore>,
     telemetry: Arc<TelemetryStore>,
     broker: Broker,
+    crl_files: Arc<CrlFiles>,
     _lock: Lock,
 }
 
@@ -74,6 +75,8 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let tls = |alpn: &[&[u8]]| Tls::new(identity.clone(), alpn).context("TLS");
     let mqtt_listener = bind(&mqtt, Transport::Tls(tls(&[b"mqtt", b"x-amzn-mqtt-ca"])?), listener_settings("mqtt"))?;
     let https_listener = bind_https(https, Transport::Tls(tls(&[b"http/1.1"])?), || listener_settings("https"))?;
+    let mqtt_listener = mqtt_listener.with_wall_clock(clock::system_time);
+    let https_listener = https_listener.with_wall_clock(clock::system_time);
     let admin_listener = bind(&admin, Transport::Plain, ListenerSettings::named("admin"))?;
 
     let settings = Arc::new(Settings {
@@ -114,6 +117,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         settings: broker_settings(&config),
     });
     let api_settings = ApiSettings { host_names: names.certificate.clone(), ..ApiSettings::default() };
+    let crl_files = Arc::new(CrlFiles::default());
     let api = Api::new(ApiParts {
         provisioning,
         sessions,
@@ -122,18 +126,27 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         policies: service_policies,
         settings: api_settings.clone(),
         backup: Some(backup_hook(&data, registry.clone(), instance.id_scope.clone())),
+        handshakes: vec![mqtt_listener.failures(), https_listener.failures()],
+        crl_files: crl_files.clone(),
         version: env!("CARGO_PKG_VERSION"),
     });
 
+    // Before the ports accept: a device that a list revokes must not slip in first.
+    let every = Duration::from_secs(config.crl_poll_seconds);
+    let mut crl_watcher = crl_files::Watcher::new(api.clone(), crl_files.clone(), &config.crl_files, every);
+    crl_watcher.round(true).await;
+
     let stopping = Arc::new(AtomicBool::new(false));
-    let sources = metric_sources(&mqtt_listener, &https_listener, &broker, &api, &registry, &telemetry);
+    let mut sources = metric_sources(&mqtt_listener, &https_listener, &broker, &api, &registry, &telemetry);
+    sources.push(crl_files::metrics(crl_files.clone()));
     let admin_service = {
-        let (stopping, registry, telemetry) = (stopping.clone(), registry.clone(), telemetry.clone());
+        let stopping = stopping.clone();
+        let health = durable::Health::new(&data, registry.clone(), telemetry.clone());
         let readiness = Arc::new(move || {
             if stopping.load(Ordering::Relaxed) {
                 return Err("the server is stopping".to_owned());
             }
-            durable::health(&registry, &telemetry)
+            health.check()
         });
         Admin::new(readiness, sources, Arc::new(api_settings))
     };
@@ -155,9 +168,13 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let drain = Duration::from_secs(config.drain_seconds);
     let listeners = vec![
         tokio::spawn(mqtt_listener.serve(broker.clone(), stop.clone(), drain)),
-        tokio::spawn(https_listener.serve(api, stop.clone(), drain)),
+        tokio::spawn(https_listener.serve(api.clone(), stop.clone(), drain)),
     ];
     tokio::spawn(keep_retention(telemetry.clone(), stop.clone()));
+    if !config.crl_files.is_empty() {
+        tokio::spawn(crl_watcher.run(stop.clone()));
+    }
+    tokio::spawn(api.clone().follow_revocations(stop.clone()));
     let admin = tokio::spawn(admin_listener.serve(admin_service, admin_stop.clone(), Duration::from_millis(200)));
     tracing::info!(
         id_scope = %instance.id_scope, boot, mqtt = %run.mqtt, https = %run.https, admin = %run.admin, "serving"
@@ -175,6 +192,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         registry,
         telemetry,
         broker,
+        crl_files,
         _lock: lock,
     })
 }
@@ -198,6 +216,11 @@ impl Running {
     /// The MQTT edge's counters.
     pub(crate) fn broker(&self) -> &Broker {
         &self.broker
+    }
+
+    /// Has the files of revocation lists read again.
+    pub(crate) fn reload_revocation_lists(&self) {
+        self.crl_files.ask();
     }
 
     /// Stops accepting, finishes what is in flight, syncs, and lets go of the directory.

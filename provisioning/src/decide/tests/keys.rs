@@ -48,6 +48,7 @@ impl World {
             proof: Proof::Certificate { thumbprint: vec![key; 32] },
             enabled: true,
             token_expiry_seconds: None,
+            facets: Default::default(),
         };
         let command = RegisterCommand { attested, authentication, storage_root_key: None, device_payload: None };
         self.run(settings, Command::Register(Box::new(command)))

@@ -187,3 +187,31 @@ fn enrollments_above_a_leaf_are_listed_nearest_first_whatever_their_state() {
         nearest_anchor(&verified, &anchors).iter().map(|found| (found.anchor, found.distance)).collect();
     assert_eq!(found, [(3, 1), (0, 2)], "the expired one of the same key still names its group");
 }
+
+/// The signature on an intermediate is remembered; what differs from it in one bit is not it.
+#[test]
+fn an_intermediate_known_from_an_earlier_chain_vouches_for_itself_only() {
+    let root = Ca::root("root");
+    let mid = root.sub("mid");
+    let anchors = [root.anchor("root")];
+    let leaf = mid.issue(device("dev"));
+    let judged = |sent: &[&[u8]]| {
+        let chain = DeviceChain::parse(sent).map_err(|refusal| refusal.problem.name())?;
+        verify(&chain, &anchors, NOW, SKEW_SECONDS).map(drop).map_err(|refusal| refusal.problem.name())
+    };
+    for _ in 0..2 {
+        assert_eq!(judged(&[&leaf, &mid.der]), Ok(()));
+        assert_eq!(anchors[0].memo().len(), 1, "the intermediate's, and not the device's own");
+    }
+    for at in 0..mid.der.len() {
+        let mut forged = mid.der.clone();
+        forged[at] ^= 1;
+        judged(&[&leaf, &forged]).expect_err("a changed intermediate vouches for nobody");
+    }
+    let impostor = Ca::root("root").sub_over(authority("mid"), mid.key());
+    judged(&[&leaf, &impostor.der]).expect_err("the same name and key, signed by another root");
+    let thief = Ca::root("thief").sub("mid");
+    judged(&[&thief.issue(device("dev")), &mid.der]).expect_err("a leaf by another key of the same name");
+    assert_eq!(anchors[0].memo().len(), 1, "nothing that failed is remembered");
+    assert_eq!(judged(&[&leaf, &mid.der]), Ok(()));
+}

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::super::*;
 use super::*;
+use crate::damaged::{any_bytes, damaged, seeds};
 
 struct World {
     anchors: Vec<Anchor>,
@@ -53,19 +54,22 @@ fn changes() -> impl Strategy<Value = Vec<(usize, u8)>> {
 
 /// Everything that takes a stranger's bytes.
 fn feed(bytes: &[u8]) {
-    let against =
-        Against { registration_id: None, anchors: Some(&world().anchors), now: NOW, skew_seconds: SKEW_SECONDS };
-    let _ = lint(bytes, against);
-    let _ = PublicKey::from_spki(bytes);
-    let _ = is_roca(bytes);
-    if let Ok(list) = UnverifiedCrl::parse(bytes) {
-        let _ = list.verify(world().anchors[0].certificate());
+    fuzzing::certificate(bytes);
+    let _ = fuzzing::chain(bytes);
+    let _ = fuzzing::revocation_list(bytes);
+}
+
+#[test]
+fn every_seed_of_the_fuzz_targets_is_one() {
+    for (name, seed) in seeds("certificate") {
+        feed(&seed);
+        assert!(parse_certificates(&seed).is_ok(), "{name}");
     }
-    if let Ok(certificate) = Certificate::parse(bytes) {
-        assert_eq!(certificate.der(), bytes);
-        let again = PublicKey::from_spki(certificate.key().spki()).unwrap();
-        assert_eq!(again.fingerprint(), certificate.key_fingerprint());
-        let _ = Anchor::new("a", certificate, true);
+    for (name, seed) in seeds("chain") {
+        assert!(fuzzing::chain(&seed), "{name}");
+    }
+    for (name, seed) in seeds("revocation_list") {
+        assert!(fuzzing::revocation_list(&seed), "{name}");
     }
 }
 
@@ -73,10 +77,19 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+    fn random_bytes_never_panic(bytes in any_bytes()) {
         feed(&bytes);
         feed(&[&[0x30, 0x82, 0x01, 0x00], &bytes[..]].concat());
         let _ = DeviceChain::parse(&[bytes]);
+    }
+
+    #[test]
+    fn damaged_seeds_never_panic(
+        certificate in damaged("certificate"), chain in damaged("chain"), list in damaged("revocation_list"),
+    ) {
+        feed(&certificate);
+        feed(&chain);
+        feed(&list);
     }
 
     #[test]

@@ -214,3 +214,32 @@ fn what_an_operator_denies_is_denied_anywhere_on_the_path() {
     assert_eq!(denied(&|list| list.deny_key(mid.certificate().key_fingerprint())), Some((1, DeniedBy::Key)));
     assert_eq!(denied(&|list| list.deny_key(root.certificate().key_fingerprint())), Some((2, DeniedBy::Key)));
 }
+
+#[test]
+fn a_line_of_issuers_goes_as_far_as_signatures_do() {
+    let (root, stranger) = (Ca::root("root"), Ca::root("root"));
+    let mid = root.sub("mid");
+    let old_mid = root.sub_over(with_dates(authority("mid"), -60 * DAY, -DAY), mid.key());
+    let namesake = stranger.sub("mid");
+    let leaf = mid.issue(device("dev"));
+    let (a, b) = (Ca::root("a"), Ca::root("b"));
+    let (a_by_b, b_by_a) = (b.sub_over(authority("a"), a.key()), a.sub_over(authority("b"), b.key()));
+    let in_a_loop = a.issue(device("dev"));
+    let (known, strange) = (root.certificate(), stranger.certificate());
+    for (what, sent, known, length) in [
+        ("alone", vec![&leaf], vec![], 1),
+        ("alone, its issuer known", vec![&leaf], vec![mid.certificate()], 2),
+        ("with an issuer that is out of date", vec![&leaf, &old_mid.der], vec![known.clone()], 3),
+        ("with a namesake of its issuer", vec![&leaf, &namesake.der], vec![strange, known], 1),
+        ("self-signed", vec![&root.der], vec![root.certificate()], 1),
+        ("in a loop", vec![&in_a_loop, &a_by_b.der, &b_by_a.der], vec![], 3),
+    ] {
+        let chain = DeviceChain::parse(&sent).unwrap();
+        assert_eq!(line_of(&chain, known.iter()).len(), length, "{what}");
+    }
+}
+
+fn with_dates(mut params: rcgen::CertificateParams, from: i64, to: i64) -> rcgen::CertificateParams {
+    (params.not_before, params.not_after) = (at(NOW, from), at(NOW, to));
+    params
+}

@@ -6,7 +6,9 @@ use rustls_pki_types::CertificateDer;
 use super::super::*;
 use super::*;
 
-/// Where a refusal shows: rustls cannot read some certificates, so their handshakes fail; all others are judged by us.
+/// Where a refusal shows: rustls cannot read some certificates, so their handshakes fail; all others are judged by us. That is as far
+/// as a certificate's form decides: a key that TLS has no signature scheme for fails in the handshake as well, which the table over
+/// sockets shows (`unicity/tests/x509`).
 #[derive(Debug, PartialEq, Clone, Copy)]
 pub(super) enum Stage {
     Handshake,

@@ -95,8 +95,10 @@ fn what_came_while_a_checkpoint_ran_stays_in_the_journal() {
 /// once more, and the same leaves found in their log.
 #[test]
 fn a_replay_of_what_is_there_already_changes_nothing() {
+    // Unsigned: against a signed checkpoint such an index is too old.
+    let options = || RegistryOptions { audit_key: None, ..options() };
     let sim = SimVfs::new();
-    let store = open(&sim);
+    let store = open_with(options(), &sim).unwrap();
     let group = fleet::group(&*store);
     fleet::submit(&*store, fleet::register(&group, 1)).unwrap();
     let index = store.dir().join("registry.redb");
@@ -109,7 +111,7 @@ fn a_replay_of_what_is_there_already_changes_nothing() {
     drop(sim.crash(1)); // (a crash of the simulated disk does not disturb it)
     let later = sim.crash(2);
     later.overwrite(&index, &older);
-    let again = open(&later);
+    let again = open_with(options(), &later).unwrap();
     assert_eq!(again.list_registrations(None, 10).unwrap().items, registrations);
     assert_eq!(leaves(&again), expected);
 }

@@ -75,14 +75,6 @@ fn a_journal_that_begins_after_the_index_is_refused() {
 }
 
 #[test]
-fn a_leaf_log_that_lost_leaves_is_refused() {
-    let sim = sample(3);
-    files(&sim, "audit/leaves").iter().for_each(|path| sim.lose(path));
-    let error = refused(&sim);
-    assert!(matches!(error, OpenError::Log(crate::log::LogError::Damage { .. })), "{error}");
-}
-
-#[test]
 fn a_newer_index_is_refused_with_file_and_versions() {
     use redb::TableDefinition;
     const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("meta");

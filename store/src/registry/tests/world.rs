@@ -13,6 +13,7 @@ use unicity_identity::{
 use unicity_provisioning::{Change, Fault, Registry as _, RegistryError, RegistryView, Request, decide};
 
 use super::fleet;
+use crate::audit::AuditKey;
 use crate::registry::{OpenError, RegistryOptions, RegistryStore};
 use crate::vfs::{SimVfs, Vfs};
 
@@ -26,8 +27,17 @@ pub(crate) fn options() -> RegistryOptions {
         checkpoint_idle: Duration::from_secs(3600),
         cache_bytes: 1024 * 1024,
         reserve_bytes: 0,
+        audit_key: Some(audit_key(1)),
         ..RegistryOptions::new(Path::new(DIR), fleet::settings())
     }
+}
+
+/// The key that a number stands for, for the logs of one service.
+pub(crate) fn audit_key(seed: u8) -> Arc<AuditKey> {
+    // RFC 8410, section 7: an Ed25519 private key in PKCS#8, version 1.
+    let head = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+    let pkcs8 = [&head[..], &[seed; 32]].concat();
+    Arc::new(AuditKey::new("unicity/0ne00000001", pkcs8.into()).unwrap())
 }
 
 pub(crate) fn open(vfs: &SimVfs) -> Arc<RegistryStore> {
@@ -111,14 +121,15 @@ impl Model {
     }
 }
 
-/// The leaves after a checkpoint, without their headers, whose journal offsets have to rise.
+/// The leaves after a checkpoint. If it is signed, all of the log has to verify.
 pub(crate) fn leaves(store: &RegistryStore) -> Vec<Vec<u8>> {
     store.checkpoint().unwrap();
-    let records = store.leaves.read_from(0, usize::MAX).unwrap();
-    let offsets: Vec<u64> =
-        records.iter().map(|leaf| u64::from_le_bytes(leaf.payload[1..9].try_into().unwrap())).collect();
-    assert!(offsets.is_sorted_by(|one, next| one < next), "{offsets:?}");
-    records.iter().map(|leaf| leaf.payload[9..].to_vec()).collect()
+    assert_eq!(store.leaf_count(), store.leaf_end());
+    if let Some(key) = store.audit_verifier() {
+        let report = unicity_audit::verify(&store.audit_files(), key, None).unwrap();
+        assert_eq!(report.checkpoint.size, store.leaf_count());
+    }
+    store.audit_reader().entries(0..u64::MAX).map(|leaf| leaf.unwrap().1).collect()
 }
 
 impl RegistryView for Model {
