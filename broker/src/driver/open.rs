@@ -137,7 +137,8 @@ pub(super) async fn open(
     let partitions = shared.parts.log.partitions(&client.hub);
     let partitions = partitions.ok_or_else(|| unavailable(format!("hub {} has no telemetry log", client.hub)))?;
     let partition = partition_of(&client.device_id, partitions);
-    let epoch = shared.parts.epochs.next();
+    let control: Arc<dyn SessionControl> = Arc::<Mailbox>::clone(&mailbox);
+    let (epoch, inserted) = shared.parts.sessions.insert_next(&client, &shared.parts.epochs, control);
     let stamp = Arc::new(SessionStamp {
         client: client.clone(),
         generation: grant.generation,
@@ -145,8 +146,7 @@ pub(super) async fn open(
         key_fingerprint: grant.key_fingerprint,
         epoch,
     });
-    let control: Arc<dyn SessionControl> = Arc::<Mailbox>::clone(&mailbox);
-    let displaced = match shared.parts.sessions.insert(&client, epoch, control) {
+    let displaced = match inserted {
         Inserted::Superseded { by } => {
             return Err(unavailable(format!("a newer session of this client has begun ({by})")));
         }
