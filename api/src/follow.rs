@@ -20,6 +20,11 @@ use crate::revocations::REVOKED;
 const CHUNK: usize = 128;
 /// Records looked at in one go: the overlay is locked against the writer meanwhile.
 const PAGE: usize = 256;
+/// How long a revocation's rows wait for the sessions that it cut to be gone: the predicate holds meanwhile, and a walk through the
+/// records would keep others waiting who come back in this moment.
+const SETTLE: Duration = Duration::from_millis(500);
+/// Registrations after whose end the live sessions are walked through once.
+const CUT_AFTER: usize = 64 * CHUNK;
 /// How long to wait after a failure: a full disk, as a rule.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -29,7 +34,10 @@ impl Api {
         stop.run_until_cancelled(async {
             loop {
                 match follow_all(&self.0).await {
-                    Ok(()) => self.0.follow.notified().await,
+                    Ok(()) => {
+                        self.0.follow.notified().await;
+                        tokio::time::sleep(SETTLE).await;
+                    }
                     Err(error) => {
                         warn!(%error, "the rows of a revocation do not follow; it holds all the same; trying again");
                         tokio::time::sleep(PATIENCE).await;
@@ -115,6 +123,8 @@ async fn follow(shared: &Arc<Shared>, target: &RevocationTarget) -> Result<(), R
     let wanted = wanted(registry.as_ref(), target)?.map(Arc::new);
     let mut after = None;
     let mut waiting: Vec<RegistrationId> = Vec::new();
+    // Sessions that were not known as members when they connected: their label came later.
+    let mut ended: HashSet<RegistrationId> = HashSet::new();
     while let Some(wanted) = &wanted {
         let (registry, wanted) = (registry.clone(), Arc::clone(wanted));
         let looked = Shared::blocking(move || Ok(look(registry.as_ref(), &wanted, after.as_ref())?));
@@ -122,16 +132,30 @@ async fn follow(shared: &Arc<Shared>, target: &RevocationTarget) -> Result<(), R
         waiting.extend(found);
         while waiting.len() >= CHUNK {
             let rest = waiting.split_off(CHUNK);
-            end(shared, target, std::mem::replace(&mut waiting, rest), false).await?;
+            let chunk = std::mem::replace(&mut waiting, rest);
+            ended.extend(chunk.iter().cloned());
+            end(shared, target, chunk, false).await?;
+            if ended.len() >= CUT_AFTER {
+                cut(shared, &ended);
+                ended.clear();
+            }
         }
         match next {
             Some(next) => after = Some(next),
             None => break,
         }
     }
-    end(shared, target, waiting, true).await?;
+    ended.extend(waiting.iter().cloned());
+    // Before the record that says that all is done, and so once more if there is a crash in between.
+    end(shared, target, waiting, false).await?;
+    cut(shared, &ended);
+    end(shared, target, Vec::new(), true).await?;
     info!(%target, "the rows of a revocation are done");
     Ok(())
+}
+
+fn cut(shared: &Shared, ended: &HashSet<RegistrationId>) {
+    shared.sessions.close_where(&REVOKED, |facets| facets.registration.as_ref().is_some_and(|id| ended.contains(id)));
 }
 
 /// Ends some registrations with one record, or with several where one would be too large.
@@ -152,14 +176,7 @@ async fn end(
         let entropy = Entropy::from_seed(environment.entropy().draw());
         let request = Request { command, actor: Actor::Server, now: environment.now(), entropy };
         match shared.provisioning.registry().submit(request).await {
-            Ok(Outcome::Revocation(_)) => {
-                let ended: HashSet<&RegistrationId> = registrations.iter().collect();
-                let is_ended = |facets: &unicity_identity::Facets| {
-                    facets.registration.as_ref().is_some_and(|id| ended.contains(id))
-                };
-                // Those that were not known as members when they connected: a label that came later.
-                shared.sessions.close_where(&REVOKED, is_ended);
-            }
+            Ok(Outcome::Revocation(_)) => {}
             Ok(other) => drop(Shared::unexpected(&other)),
             Err(RegistryError::Refused(Refusal::TooLarge { .. })) if registrations.len() > 1 => {
                 let mut first = registrations;

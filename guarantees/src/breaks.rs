@@ -51,6 +51,8 @@ pub(crate) enum Break {
     /// Neither the table of live sessions nor the fence compares epochs: an older one takes the place of a newer one. (If only one of
     /// the two did not, the other would hold.)
     EpochsNotCompared,
+    /// The epoch is drawn before the session is inserted, and not under the same lock.
+    EpochDrawnBefore,
     /// A restart counts from the same boot number.
     EpochsRepeat,
     /// The stamp takes the key from what the client says of itself.
@@ -67,17 +69,17 @@ pub(crate) enum Break {
     AnsweredTooEarly,
     /// A session is not looked at a second time after it is in the table.
     SecondLookLeftOut,
-    /// Disabling, deleting and new keys do not cut.
+    /// A CONNECT does not ask for revocations: it finds only the records that have followed one.
+    RevocationNotAsked,
+    /// Disabling, deleting, new keys and revocations do not cut.
     CutLeftOut,
-    /// Whom an operator's change of a device cuts follows from a version that it read, and not from the one that it replaced.
-    CutByAnOldVersion,
     /// PUBACK leaves before the sync.
     AcknowledgedTooEarly,
 }
 
 impl Break {
     /// Every break, with the guarantee that it has to violate.
-    pub(crate) const ALL: [(Self, Guarantee); 18] = [
+    pub(crate) const ALL: [(Self, Guarantee); 19] = [
         (Self::DeviceIdNotChecked, Guarantee::U1),
         (Self::KeyNotChecked, Guarantee::U2),
         (Self::KeyIndexForgotten, Guarantee::U2),
@@ -85,6 +87,7 @@ impl Break {
         (Self::FenceOff, Guarantee::U3),
         (Self::ConnackBeforeFence, Guarantee::U3),
         (Self::EpochsNotCompared, Guarantee::U3),
+        (Self::EpochDrawnBefore, Guarantee::U3),
         (Self::EpochsRepeat, Guarantee::U3),
         (Self::StampFromClient, Guarantee::U4),
         (Self::StampOfAnotherLife, Guarantee::U4),
@@ -93,8 +96,8 @@ impl Break {
         (Self::CheckpointTooEarly, Guarantee::U6),
         (Self::AnsweredTooEarly, Guarantee::U8),
         (Self::SecondLookLeftOut, Guarantee::U7),
+        (Self::RevocationNotAsked, Guarantee::U7),
         (Self::CutLeftOut, Guarantee::U7),
-        (Self::CutByAnOldVersion, Guarantee::U7),
         (Self::AcknowledgedTooEarly, Guarantee::U8),
     ];
 }

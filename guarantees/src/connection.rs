@@ -1,18 +1,18 @@
 //! One connection in the hub role: the steps of a CONNECT in the order of `broker/src/driver/open.rs`, then its life and its end.
 //! Between any two of them anything else may happen.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use unicity_hub::{
     CloseReason, DeviceDirectory, Entry, HubClaim, HubGrant, Inserted, Message, SessionControl, SessionEpoch,
-    SessionStamp, authenticate, partition_of,
+    SessionFacts, SessionStamp, authenticate, partition_of,
 };
 use unicity_identity::error::KeyOwner;
-use unicity_identity::{ClientIdentity, DeviceId, DeviceIdentity, HubName, KeyFingerprint, QoS, Timestamp};
+use unicity_identity::{ClientIdentity, DeviceId, DeviceIdentity, Facets, HubName, KeyFingerprint, QoS, Timestamp};
 use unicity_provisioning::memory::Memory;
-use unicity_provisioning::{Settings, other_holder};
+use unicity_provisioning::{Settings, other_holder, revoked};
 
 use crate::breaks::{Break, Violation};
 use crate::partition::Waiter;
@@ -20,17 +20,29 @@ use crate::world::{PARTITIONS, World};
 
 /// What a session hears of the rest of the server.
 #[derive(Debug, Default)]
-pub(crate) struct Mailbox(AtomicBool);
+pub(crate) struct Mailbox {
+    is_close_asked: AtomicBool,
+    facts: OnceLock<SessionFacts>,
+}
 
 impl Mailbox {
     pub(crate) fn is_close_asked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.is_close_asked.load(Ordering::Relaxed)
+    }
+
+    /// What revocations know the session by, once it has proven itself.
+    pub(crate) fn facets(&self) -> Option<&Facets> {
+        self.facts.get().map(|facts| &facts.facets)
     }
 }
 
 impl SessionControl for Mailbox {
     fn close(&self, _reason: CloseReason) {
-        self.0.store(true, Ordering::Relaxed);
+        self.is_close_asked.store(true, Ordering::Relaxed);
+    }
+
+    fn facts(&self) -> Option<&SessionFacts> {
+        self.facts.get()
     }
 }
 
@@ -132,7 +144,8 @@ impl Connection {
 pub(crate) const WILL: u32 = 0;
 
 impl World {
-    fn look(&self, index: usize) -> Option<HubGrant> {
+    /// `check` of `open.rs`, and `Provisioning::check_hub_client`.
+    fn look(&self, index: usize) -> Option<(HubGrant, Facets)> {
         let connection = &self.connections[index];
         let claim = HubClaim {
             host: &connection.host,
@@ -142,7 +155,15 @@ impl World {
             certificate: None,
         };
         let directory = Directory(&self.registry.synced, &self.settings);
-        authenticate(&directory, &self.vault, &self.settings.hubs, 0, claim, self.now).ok()
+        let grant = authenticate(&directory, &self.vault, &self.settings.hubs, 0, claim, self.now).ok()?;
+        let view = &self.registry.synced;
+        let of_records = grant.registration.as_ref().map(|id| revoked::of_registration(view, id)).transpose().ok()?;
+        let facets =
+            Facets { proven: Some(grant.key_fingerprint), keys: grant.keys.clone(), ..of_records.unwrap_or_default() };
+        if self.broken != Break::RevocationNotAsked {
+            revoked::check(view, &facets, || grant.client.to_string()).ok()?;
+        }
+        Some((grant, facets))
     }
 
     fn message(&self, index: usize, number: u32) -> Box<Message> {
@@ -191,8 +212,11 @@ impl World {
         let phase = std::mem::replace(&mut self.connections[index].phase, Phase::Gone);
         let next = match phase {
             Phase::Look => match self.look(index) {
-                Some(grant) => {
-                    self.connections[index].grant = Some(grant);
+                Some((grant, facets)) => {
+                    let facts = SessionFacts { facets, rejudge: None };
+                    let connection = &mut self.connections[index];
+                    connection.mailbox.facts.get_or_init(|| facts);
+                    connection.grant = Some(grant);
                     Phase::TakeEpoch
                 }
                 None => {
@@ -202,7 +226,10 @@ impl World {
             },
             Phase::TakeEpoch if self.connections[index].is_slow && !self.rng.once_in(12) => Phase::TakeEpoch,
             Phase::TakeEpoch => {
-                self.connections[index].epoch = Some(self.epochs.next());
+                // Only where it is broken: else it is drawn as the session is inserted.
+                if matches!(self.broken, Break::EpochDrawnBefore | Break::EpochsNotCompared) {
+                    self.connections[index].epoch = Some(self.epochs.next());
+                }
                 Phase::Insert
             }
             Phase::Insert if self.connections[index].is_slow && !self.rng.once_in(12) => Phase::Insert,
@@ -262,14 +289,20 @@ impl World {
     }
 
     fn insert(&mut self, index: usize) -> Result<(), Violation> {
-        let (client, epoch) = self.name(index);
-        if self.broken == Break::EpochsNotCompared
-            && let Some(newer) = self.sessions.live(&client).filter(|live| *live > epoch)
-        {
-            self.sessions.remove(&client, newer);
-        }
-        let control: Arc<dyn SessionControl> = Arc::<Mailbox>::clone(&self.connections[index].mailbox);
-        let inserted = self.sessions.insert(&client, epoch, control);
+        let connection = &self.connections[index];
+        let client = connection.client().expect("it was granted").clone();
+        let control: Arc<dyn SessionControl> = Arc::<Mailbox>::clone(&connection.mailbox);
+        let (epoch, inserted) = match connection.epoch {
+            None => self.sessions.insert_next(&client, &self.epochs, control, |_| false),
+            Some(early) => {
+                let newer = self.sessions.live(&client).filter(|live| *live > early);
+                if let Some(newer) = newer.filter(|_| self.broken == Break::EpochsNotCompared) {
+                    self.sessions.remove(&client, newer);
+                }
+                (early, self.sessions.insert(&client, early, control))
+            }
+        };
+        self.connections[index].epoch = Some(epoch);
         let connection = &mut self.connections[index];
         let grant = connection.grant.as_ref().expect("it was granted");
         let stamp = SessionStamp {
@@ -320,7 +353,7 @@ impl World {
             self.connections[index].truth.generation = self.connections[index].grant.as_ref().map(|it| it.generation);
             return true;
         }
-        let Some(again) = self.look(index) else { return false };
+        let Some((again, _)) = self.look(index) else { return false };
         let connection = &mut self.connections[index];
         let grant = connection.grant.as_ref().expect("it was granted");
         connection.truth.generation = Some(again.generation);

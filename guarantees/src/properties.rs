@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use unicity_identity::error::KeyOwner;
-use unicity_identity::{ClientIdentity, DeviceStatus, KeyFingerprint};
+use unicity_identity::{ClientIdentity, DenyRule, DeviceStatus, KeyFingerprint};
 use unicity_provisioning::leaf::LeafEvent;
 use unicity_provisioning::memory::Memory;
-use unicity_provisioning::{Change, Decision};
+use unicity_provisioning::{Change, Decision, revoked};
 
 use crate::breaks::{Guarantee, Violation, violated};
 use crate::world::World;
@@ -52,8 +52,13 @@ pub(crate) fn identities_are_unique(memory: &Memory) -> Result<(), Violation> {
         let owner = KeyOwner::Group(group.group_id.clone());
         group.terms.attestation.keys().into_iter().try_for_each(|key| claim(key, &owner))?;
     }
-    if used != memory.keys {
-        return violated(Guarantee::U2, "the key index is not the keys in use");
+    // A revoked key is denied for ever, and stays with whoever held it.
+    let denied = |key: &KeyFingerprint| memory.denied.contains(&DenyRule::Key(*key));
+    if used.iter().any(|(key, owner)| memory.keys.get(key) != Some(owner)) {
+        return violated(Guarantee::U2, "a key in use is not in the index as its owner's");
+    }
+    if memory.keys.keys().any(|key| !used.contains_key(key) && !denied(key)) {
+        return violated(Guarantee::U2, "the index names an owner of a key that is not in use");
     }
     Ok(())
 }
@@ -115,6 +120,9 @@ pub(crate) fn leaf_tells_the_change(decision: &Decision) -> Result<(), Violation
                 && *enabled == (it.status == DeviceStatus::Enabled)
                 && keys.iter().copied().collect::<BTreeSet<_>>() == it.authentication.keys()
         }
+        (LeafEvent::Revoked { target, .. }, Change::PutRevocation(it))
+        | (LeafEvent::RevocationFollowed { target, .. }, Change::PutRevocation(it)) => *target == it.target,
+        (LeafEvent::RevocationLifted { target }, Change::DeleteRevocation(it)) => target == it,
         (LeafEvent::DeviceDeleted { hub, device_id, .. }, Change::DeleteDevice(from, id)) => {
             (hub, device_id) == (from, id)
         }
@@ -135,20 +143,22 @@ impl World {
             self.connections.iter().filter_map(|connection| Some(connection.displaced.as_ref()?.older)).collect();
         let mut live: BTreeSet<&ClientIdentity> = BTreeSet::new();
         let live_ones = self.connections.iter().filter(|connection| connection.is_live());
-        let stamps = live_ones.filter_map(|connection| connection.stamp.as_ref());
-        for stamp in stamps.filter(|stamp| !displaced.contains(&stamp.epoch)) {
+        let known = live_ones.filter_map(|connection| Some((connection.stamp.as_ref()?, connection.mailbox.facets()?)));
+        for (stamp, facets) in known.filter(|(stamp, _)| !displaced.contains(&stamp.epoch)) {
             let client = &stamp.client;
             if !live.insert(client) {
                 return violated(Guarantee::U3, format!("{client} has two live sessions"));
             }
             let place = (client.hub.clone(), client.device_id.clone());
-            let may_live = self.registry.synced.devices.get(&place).is_some_and(|device| {
-                device.status == DeviceStatus::Enabled
-                    && device.generation == stamp.generation
-                    && device.authentication.keys().contains(&stamp.key_fingerprint)
-            });
+            let is_revoked = revoked::check(&self.registry.synced, facets, String::new).is_err();
+            let may_live = !is_revoked
+                && self.registry.synced.devices.get(&place).is_some_and(|device| {
+                    device.status == DeviceStatus::Enabled
+                        && device.generation == stamp.generation
+                        && device.authentication.keys().contains(&stamp.key_fingerprint)
+                });
             // Between the sync and the cut there is a moment; it ends with the step of the one who asked.
-            if !may_live && !self.is_about_to_be_cut(client) {
+            if !may_live && !self.is_about_to_be_cut(client, facets) {
                 let device = self
                     .registry
                     .synced

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use unicity_hub::CloseReason;
 use unicity_identity::device::DeviceAuthentication;
+use unicity_identity::error::KeyOwner;
 use unicity_identity::{
-    Attestation, ClientIdentity, DeviceStatus, EnrollmentRef, Entropy, RegistrationId, derive_device_key,
+    Attestation, ClientIdentity, DeviceStatus, EnrollmentRef, Entropy, Facets, RegistrationId, RevocationTarget,
+    derive_device_key,
 };
 use unicity_provisioning::attest::Attestor;
-use unicity_provisioning::registry::RegisterCommand;
+use unicity_provisioning::registry::{RegisterCommand, Revoked};
 use unicity_provisioning::trust::Trust;
 use unicity_provisioning::{Actor, Attested, Claim, Command, Outcome, Proof, RegistryError, Request};
 
@@ -34,15 +36,17 @@ pub(crate) struct Task {
     /// The client whose session ends with an operator's command, whatever the answer says of it.
     pub(crate) cuts: Option<ClientIdentity>,
     pub(crate) is_slow: bool,
+    /// Registrations whose rows follow a revocation.
+    rows: Vec<RegistrationId>,
 }
 
 impl Task {
     pub(crate) fn operator(command: Command, cuts: Option<ClientIdentity>) -> Self {
-        Self { phase: Phase::Submit(Box::new(command)), registers: None, cuts, is_slow: false }
+        Self { phase: Phase::Submit(Box::new(command)), registers: None, cuts, is_slow: false, rows: Vec::new() }
     }
 
     pub(crate) fn registration(id: String, token: String) -> Self {
-        Self { phase: Phase::Attest, registers: Some((id, token)), cuts: None, is_slow: false }
+        Self { phase: Phase::Attest, registers: Some((id, token)), cuts: None, is_slow: false, rows: Vec::new() }
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -50,23 +54,52 @@ impl Task {
     }
 }
 
-/// The client that has to go after this answer.
-fn displaced(answer: &Answer, cuts: Option<&ClientIdentity>) -> Option<ClientIdentity> {
-    match answer {
-        Ok(Outcome::Registered { displaced, .. }) => displaced.clone(),
-        Ok(_) => cuts.cloned(),
-        Err(_) => None,
+/// Who has to go after an answer.
+enum Leaver {
+    Client(ClientIdentity),
+    /// Whom a revocation means (`api/src/revocations.rs`).
+    Revoked(Box<Revoked>),
+    /// Rows of one (`api/src/follow.rs`).
+    Rows(Vec<RegistrationId>),
+}
+
+impl Leaver {
+    fn of(answer: &Answer, task: &Task) -> Option<Self> {
+        match answer.as_ref().ok()? {
+            Outcome::Registered { displaced, .. } => displaced.clone().map(Self::Client),
+            Outcome::Revoked(revoked) => Some(Self::Revoked(revoked.clone())),
+            Outcome::Revocation(_) => Some(Self::Rows(task.rows.clone())),
+            _ => task.cuts.clone().map(Self::Client),
+        }
     }
+
+    fn means(&self, client: &ClientIdentity, facets: &Facets) -> bool {
+        match self {
+            Self::Client(leaving) => leaving == client,
+            Self::Revoked(revoked) => meant(revoked, facets),
+            Self::Rows(rows) => facets.registration.as_ref().is_some_and(|id| rows.contains(id)),
+        }
+    }
+}
+
+fn meant(revoked: &Revoked, facets: &Facets) -> bool {
+    let revocations = std::iter::once(&revoked.revocation).chain(&revoked.group);
+    let mut targets = revocations.map(|revocation| &revocation.target);
+    let owner = match &revoked.owner {
+        Some(KeyOwner::Registration(id)) => Some(id),
+        _ => None,
+    };
+    targets.any(|target| facets.are_met_by(target)) || (owner.is_some() && facets.registration.as_ref() == owner)
 }
 
 impl World {
     /// Whether somebody who got an answer is about to cut this client's session.
-    pub(crate) fn is_about_to_be_cut(&self, client: &ClientIdentity) -> bool {
+    pub(crate) fn is_about_to_be_cut(&self, client: &ClientIdentity, facets: &Facets) -> bool {
         self.tasks.iter().any(|task| match task.phase {
-            Phase::Await(ticket) => self
-                .registry
-                .answer(ticket)
-                .is_some_and(|answer| displaced(answer, task.cuts.as_ref()).as_ref() == Some(client)),
+            Phase::Await(ticket) => {
+                let leaver = self.registry.answer(ticket).and_then(|answer| Leaver::of(answer, task));
+                leaver.is_some_and(|leaver| leaver.means(client, facets))
+            }
             _ => false,
         })
     }
@@ -105,13 +138,22 @@ impl World {
                 if matches!(outcome, Outcome::Registered { .. }) {
                     self.seen.registered += 1;
                 }
-                if let Some(client) = displaced(answer, self.tasks[index].cuts.as_ref())
-                    && self.broken != Break::CutLeftOut
-                {
-                    self.seen.cuts +=
-                        usize::from(self.sessions.close(&client, CloseReason::IdentityChanged("an answer said so")));
+                let reason = CloseReason::IdentityChanged("an answer said so");
+                let leaver = Leaver::of(answer, &self.tasks[index]).filter(|_| self.broken != Break::CutLeftOut);
+                self.seen.cuts += match leaver {
+                    None => 0,
+                    Some(Leaver::Client(client)) => usize::from(self.sessions.close(&client, reason)),
+                    Some(Leaver::Revoked(revoked)) => {
+                        self.sessions.close_where(&reason, |facets| meant(&revoked, facets))
+                    }
+                    Some(Leaver::Rows(rows)) => self.sessions.close_where(&reason, |facets| {
+                        facets.registration.as_ref().is_some_and(|id| rows.contains(id))
+                    }),
+                };
+                match outcome {
+                    Outcome::Revoked(revoked) => self.follow(index, &revoked.revocation.target),
+                    _ => Phase::Done,
                 }
-                Phase::Done
             }
             Err(RegistryError::EnrollmentChanged) => Phase::Attest,
             Err(_) => {
@@ -119,6 +161,18 @@ impl World {
                 Phase::Done
             }
         }
+    }
+
+    /// The rows of a revocation: who is a member now.
+    fn follow(&mut self, index: usize, target: &RevocationTarget) -> Phase {
+        self.seen.revoked += 1;
+        if !target.has_rows() {
+            return Phase::Done;
+        }
+        let rows = self.registry.synced.registrations.keys().cloned().collect::<Vec<_>>();
+        let command = Command::FollowRevocation { target: target.clone(), registrations: rows.clone(), complete: true };
+        self.tasks[index].rows = rows;
+        Phase::Submit(Box::new(command))
     }
 
     /// The real attestation, and what the service makes of it (`provisioning::service`).
@@ -134,7 +188,9 @@ impl World {
             challenges: None,
             now: self.now,
         };
-        let attested = attestor.attest(Claim::with_token(SCOPE, &id, Some(&token))).ok().filter(|it| it.enabled)?;
+        let claim = Claim::with_token(SCOPE, &id, Some(&token));
+        let attested = attestor.attest(claim).ok().filter(|it| it.enabled)?;
+        attestor.check_revoked(&attested, claim).ok()?;
         let authentication = self.authentication(&attested)?;
         let command = RegisterCommand {
             attested,

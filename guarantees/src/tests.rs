@@ -20,6 +20,7 @@ fn add(total: &mut Seen, one: Seen) {
     total.fenced += one.fenced;
     total.registered += one.registered;
     total.cuts += one.cuts;
+    total.revoked += one.revoked;
     total.crashes += one.crashes;
 }
 
@@ -70,6 +71,7 @@ fn the_guarantees_hold_in_every_schedule() {
     at_least(total.fenced, 0.05, "fenced messages");
     at_least(total.registered, 1.0, "registrations");
     at_least(total.cuts, 0.1, "cuts");
+    at_least(total.revoked, 0.1, "revocations");
     at_least(total.refused, 1.0, "refusals");
     at_least(total.crashes, 1.0, "crashes");
 }

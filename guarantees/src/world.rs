@@ -8,7 +8,7 @@ use unicity_identity::device::DeviceAuthentication;
 use unicity_identity::enrollment::{EnrollmentTerms, ProvisioningStatus};
 use unicity_identity::{
     Attestation, ClientIdentity, DeviceId, DeviceStatus, HubDirectory, HubName, KeySlot, LinkedHub, MasterKey,
-    SasToken, SharedAccessKey, Timestamp, Vault, derive_device_key,
+    RevocationTarget, SasToken, SharedAccessKey, Timestamp, Vault, derive_device_key,
 };
 use unicity_provisioning::registry::{DeviceDraft, GroupDraft, IndividualDraft, TermsDraft};
 use unicity_provisioning::{Command, Precondition, Settings, UnicityMode};
@@ -42,6 +42,7 @@ pub(crate) struct Seen {
     pub(crate) fenced: usize,
     pub(crate) registered: usize,
     pub(crate) cuts: usize,
+    pub(crate) revoked: usize,
     pub(crate) crashes: usize,
 }
 
@@ -191,7 +192,18 @@ impl World {
             let token = SasToken::create(&key, &resource, expiry(self.now, 86_400), Some("registration"));
             self.finish(Task::registration((*name).to_owned(), token))?;
         }
-        Ok(())
+        // The last one is a group's member.
+        let (name, key) = (NAMES[NAMES.len() - 1], self.keys[NAMES.len()].clone());
+        let slot = self.slot(&key);
+        let mut terms = self.terms();
+        terms.terms.attestation = Attestation::SymmetricKey { primary: slot.clone(), secondary: slot };
+        terms.terms.status = ProvisioningStatus::Enabled;
+        let draft = Box::new(GroupDraft { group_id: GROUPS[0].parse().expect("a group id"), terms });
+        self.finish(Task::operator(Command::PutGroup { draft, precondition: Precondition::Absent }, None))?;
+        let resource = format!("{SCOPE}/registrations/{name}");
+        let key = derive_device_key(&key, name);
+        let token = SasToken::create(&key, &resource, expiry(self.now, 86_400), Some("registration"));
+        self.finish(Task::registration(name.to_owned(), token))
     }
 
     fn finish(&mut self, task: Task) -> Result<(), Violation> {
@@ -318,7 +330,7 @@ impl World {
             host,
             token,
             has_will: self.rng.once_in(2),
-            is_slow: self.rng.once_in(5),
+            is_slow: self.rng.once_in(if self.broken == Break::EpochDrawnBefore { 2 } else { 5 }),
             phase: Phase::Look,
             mailbox: Arc::new(Mailbox::default()),
             grant: None,
@@ -375,7 +387,7 @@ impl World {
     fn task(&mut self) -> Task {
         let name = NAMES[self.rng.below(NAMES.len())];
         let id: unicity_identity::RegistrationId = name.parse().expect("a registration id");
-        match self.rng.below(20) {
+        match self.rng.below(22) {
             0..7 => self.registration(name),
             7..11 => {
                 let device_id = self.rng.once_in(3).then(|| self.any_device());
@@ -403,6 +415,8 @@ impl World {
             }
             14 => Task::operator(Command::DeleteRegistration { id, precondition: Precondition::None }, None),
             15..18 => self.put_device(),
+            18 if self.rng.once_in(2) => self.revocation(id),
+            18 => self.lifting(),
             _ => {
                 let (hub, id) = self.place();
                 let client = ClientIdentity { hub: hub.clone(), device_id: id.clone(), module_id: None };
@@ -411,11 +425,35 @@ impl World {
         }
     }
 
+    fn revocation(&mut self, id: unicity_identity::RegistrationId) -> Task {
+        let any_key = self.any_key();
+        let group = GROUPS[self.rng.below(GROUPS.len())].parse().expect("a group id");
+        let target = match self.rng.below(3) {
+            0 => RevocationTarget::Registration(id),
+            1 => RevocationTarget::Key(self.vault.fingerprint(&any_key)),
+            _ => RevocationTarget::Group(group),
+        };
+        Task::operator(Command::Revoke { target, reason: None, force: false }, None)
+    }
+
+    fn lifting(&mut self) -> Task {
+        let targets: Vec<_> = self.registry.synced.revocations.keys().cloned().collect();
+        let none = || RevocationTarget::Group(GROUPS[0].parse().expect("a group id"));
+        let target = self.rng.pick(&targets).unwrap_or_else(none);
+        Task::operator(Command::LiftRevocation { target }, None)
+    }
+
     fn precondition(&self, exists: bool) -> Precondition {
         if exists { Precondition::Any } else { Precondition::Absent }
     }
 
     fn place(&mut self) -> (HubName, DeviceId) {
+        // Mostly where somebody is connected, so that there is somebody to cut.
+        let open = self.connections.iter().filter(|it| !it.is_gone()).filter_map(Connection::client);
+        let busy: Vec<_> = open.map(|client| (client.hub.clone(), client.device_id.clone())).collect();
+        if let Some(place) = self.rng.pick(&busy).filter(|_| !self.rng.once_in(4)) {
+            return place;
+        }
         let places: Vec<_> = self.registry.synced.devices.keys().cloned().collect();
         self.rng.pick(&places).unwrap_or_else(|| (self.any_hub(), self.any_device()))
     }
@@ -434,7 +472,6 @@ impl World {
         let cuts = self.cut_of(&client, status, keys_given.then_some(&authentication));
         // The version that was read: what is cut follows from it.
         let precondition = match &stored {
-            Some(_) if self.broken == Break::CutByAnOldVersion => Precondition::Any,
             Some(stored) => Precondition::Matches(format!("\"{}\"", stored.etag.to_base64())),
             None => Precondition::Absent,
         };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use unicity_identity::{ClientIdentity, Facets};
 
-use crate::{Message, SessionEpoch};
+use crate::{EpochSource, Message, SessionEpoch};
 
 #[cfg(doc)]
 use crate::Liveness;
@@ -37,7 +37,7 @@ pub trait SessionControl: Send + Sync {
     }
 
     /// What the session is known by to revocations; `None`: not known yet, or never.
-    fn facts(&self) -> Option<Arc<SessionFacts>> {
+    fn facts(&self) -> Option<&SessionFacts> {
         None
     }
 }
@@ -148,6 +148,21 @@ impl Sessions {
         &self.shards[usize::try_from(index).unwrap_or(0)]
     }
 
+    /// Makes a session the live one of its client, with the next epoch. Drawn under the same lock, the epochs of a client rise in the
+    /// order in which its sessions come in: one that was drawn before, and came in when the newer session had come and gone, would be
+    /// stored behind it. Nothing changes if there is a live session that `stays`; see [`Self::insert_unless`].
+    pub fn insert_next(
+        &self,
+        client: &ClientIdentity,
+        epochs: &EpochSource,
+        control: Arc<dyn SessionControl>,
+        stays: impl FnOnce(&dyn SessionControl) -> bool,
+    ) -> (SessionEpoch, Inserted) {
+        let mut shard = self.shard(client).lock();
+        let epoch = epochs.next();
+        (epoch, Self::insert_in(&mut shard, client, epoch, control, stays))
+    }
+
     /// Makes a session the live one of its client. It has no will yet: a will exists only if the CONNECT is accepted
     /// (MQTT-3.1.2-8), and whoever takes over from an opening must not find one; see [`Self::arm`].
     pub fn insert(&self, client: &ClientIdentity, epoch: SessionEpoch, control: Arc<dyn SessionControl>) -> Inserted {
@@ -163,7 +178,16 @@ impl Sessions {
         control: Arc<dyn SessionControl>,
         stays: impl FnOnce(&dyn SessionControl) -> bool,
     ) -> Inserted {
-        let mut shard = self.shard(client).lock();
+        Self::insert_in(&mut self.shard(client).lock(), client, epoch, control, stays)
+    }
+
+    fn insert_in(
+        shard: &mut HashMap<ClientIdentity, Live>,
+        client: &ClientIdentity,
+        epoch: SessionEpoch,
+        control: Arc<dyn SessionControl>,
+        stays: impl FnOnce(&dyn SessionControl) -> bool,
+    ) -> Inserted {
         if let Some(live) = shard.get(client)
             && live.epoch > epoch
         {
@@ -382,8 +406,8 @@ mod tests {
         fn close(&self, _: CloseReason) {
             *self.1.lock() += 1;
         }
-        fn facts(&self) -> Option<Arc<SessionFacts>> {
-            Some(self.0.clone())
+        fn facts(&self) -> Option<&SessionFacts> {
+            Some(&self.0)
         }
     }
 

@@ -1,5 +1,6 @@
 //! `unicity revoke` (U7): one record, synced; then the predicate holds everywhere; then live sessions are cut; the answer says how long
-//! each took. Rows follow behind, and a GET shows how far they are.
+//! each took. Rows follow behind, and a GET shows how far they are. Tokens need no list of their own: their keys are denied. Queued
+//! commands would end here too; this hub has none yet.
 
 use std::time::Instant;
 

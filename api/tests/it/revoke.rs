@@ -16,8 +16,8 @@ impl SessionControl for Live {
     fn close(&self, _: CloseReason) {
         self.1.store(true, std::sync::atomic::Ordering::Relaxed);
     }
-    fn facts(&self) -> Option<std::sync::Arc<SessionFacts>> {
-        Some(self.0.clone())
+    fn facts(&self) -> Option<&SessionFacts> {
+        Some(&self.0)
     }
 }
 

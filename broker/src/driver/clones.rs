@@ -50,13 +50,12 @@ pub(super) fn check(shared: &Shared, grant: &HubGrant) -> Result<(), Refusal> {
     clones::check(shared.parts.provisioning.registry().as_ref(), &grant.owner())
 }
 
-/// Makes a session the live one of its client, unless the policy lets the older one stay.
+/// Makes a session the live one of its client, with the next epoch, unless the policy lets the older one stay.
 pub(super) fn take_place(
     shared: &Shared,
     grant: &HubGrant,
-    epoch: SessionEpoch,
     control: &Arc<dyn SessionControl>,
-) -> Result<Option<Takeover>, Refusal> {
+) -> Result<(SessionEpoch, Option<Takeover>), Refusal> {
     let mut policy = None;
     loop {
         let stays = |older: &dyn SessionControl| match policy {
@@ -65,9 +64,11 @@ pub(super) fn take_place(
             Some(ClonePolicy::Oldest) => older.is_alive(),
             Some(ClonePolicy::Newest | ClonePolicy::Quarantine) => false,
         };
-        match shared.parts.sessions.insert_unless(&grant.client, epoch, Arc::clone(control), stays) {
-            Inserted::First => return Ok(None),
-            Inserted::TookOver(old) => return Ok(Some(old)),
+        let parts = &shared.parts;
+        let (epoch, inserted) = parts.sessions.insert_next(&grant.client, &parts.epochs, Arc::clone(control), stays);
+        match inserted {
+            Inserted::First => return Ok((epoch, None)),
+            Inserted::TookOver(old) => return Ok((epoch, Some(old))),
             Inserted::Superseded { by } => {
                 let why = format!("a newer session of this client has begun ({by})");
                 return Err(Refusal::Unavailable { why });

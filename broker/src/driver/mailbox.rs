@@ -16,7 +16,7 @@ pub(super) type AppendResult = Result<Appended, AppendError>;
 pub(super) struct Mailbox {
     letters: Mutex<Letters>,
     arrived: Notify,
-    facts: OnceLock<Arc<SessionFacts>>,
+    facts: OnceLock<SessionFacts>,
     liveness: Liveness,
     since: Instant,
 }
@@ -66,7 +66,7 @@ impl Mailbox {
 
     /// Says what the session is known by, before it enters the table of live ones.
     pub(super) fn describe(&self, facts: SessionFacts) {
-        let _ = self.facts.set(Arc::new(facts));
+        let _ = self.facts.set(facts);
     }
 
     /// Whether somebody wants the session to end.
@@ -81,8 +81,8 @@ impl SessionControl for Mailbox {
         self.arrived.notify_one();
     }
 
-    fn facts(&self) -> Option<Arc<SessionFacts>> {
-        self.facts.get().cloned()
+    fn facts(&self) -> Option<&SessionFacts> {
+        self.facts.get()
     }
 
     fn is_alive(&self) -> bool {

@@ -152,7 +152,8 @@ pub(super) async fn open(
     let partitions = shared.parts.log.partitions(&client.hub);
     let partitions = partitions.ok_or_else(|| unavailable(format!("hub {} has no telemetry log", client.hub)))?;
     let partition = partition_of(&client.device_id, partitions);
-    let epoch = shared.parts.epochs.next();
+    let control: Arc<dyn SessionControl> = Arc::<Mailbox>::clone(&mailbox);
+    let (epoch, displaced) = clones::take_place(&shared, &grant, &control)?;
     let stamp = Arc::new(SessionStamp {
         client: client.clone(),
         generation: grant.generation,
@@ -160,8 +161,6 @@ pub(super) async fn open(
         key_fingerprint: grant.key_fingerprint,
         epoch,
     });
-    let control: Arc<dyn SessionControl> = Arc::<Mailbox>::clone(&mailbox);
-    let displaced = clones::take_place(&shared, &grant, epoch, &control)?;
     let place = Place::new(Arc::clone(&shared), Arc::clone(&stamp), partition);
     let took_over = displaced.as_ref().map(|old| (old.epoch, old.control.is_alive()));
     clones::opened(&shared, &stamp, peer, &facts, &connect, took_over);

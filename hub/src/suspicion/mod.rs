@@ -13,17 +13,19 @@
 //! closed by its client in answer to the server's close, instead of being reset or staying silent. See [`Signal`] for what counts
 //! how much. Each observation loses half of its weight in [`HALF_LIFE_MS`]; an identity is suspected at [`THRESHOLD`].
 //!
-//! What follows from the numbers: two clients that take over from each other trip it after 7 takeovers if nothing at all tells
-//! them apart, and after 4 from two addresses, as long as a takeover comes every five minutes or faster. What one device does
-//! alone, on whatever network, adds nothing, but for two things that add little: a client that opens its new connection before it
-//! closes the old one (15 each time), and firmware that is rolled back and forth (20 each time, from the third session on).
+//! What follows from the numbers: two clients that take over from each other within seconds trip it at the 7th takeover if
+//! nothing at all tells them apart, at the 4th from two addresses, and at the 3rd if their software differs, too. With five minutes
+//! between two takeovers it is the 14th at the latest, or the 5th from two addresses. What one device does alone, on whatever
+//! network, adds nothing, but for two things that add little: a client that opens its new connection before it closes the old one
+//! (15 each time), and firmware that is rolled back and forth (20 each time, from the third session on).
 //!
 //! # What it cannot see
 //!
 //! Two holders of a key that are never connected at once; takeovers far apart (a lone one every quarter of an hour stays below the
 //! threshold if nothing tells the two apart); two identical clients whose ends both die in silence. A proxy that ends TCP in front
-//! of the server answers for devices that are gone: a device behind one that loses power every few seconds looks like two. Where
-//! a device is on the map is no signal, nor is a change of its address.
+//! of the server answers for devices that are gone: a device behind one that loses power every few seconds looks like two. Under
+//! the policy `oldest` a live session is not taken over, so nothing of this is seen: who knocks there is in the metric of refused
+//! CONNECTs and in the refusals (`unicity why`). Where a device is on the map is no signal, nor is a change of its address.
 
 mod score;
 mod window;
