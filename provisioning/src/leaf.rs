@@ -239,25 +239,24 @@ pub enum LeafEvent {
         #[serde(default, skip_serializing_if = "is_zero")]
         uncounted: u32,
     },
-    /// A device with a proven key was refused.
+    /// A device that had proven its key was refused; one leaf a minute for each reason (design rule 19).
     AttestationRefused {
-        /// Who asked.
-        registration_id: RegistrationId,
-        /// The proven key.
-        key_fingerprint: KeyFingerprint,
+        /// Who asked to be registered.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        registration_id: Option<RegistrationId>,
+        /// At which hub it asked to connect.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hub: Option<HubName>,
+        /// As which device.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device_id: Option<DeviceId>,
+        /// The proven key, where the refusal came late enough to know it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key_fingerprint: Option<KeyFingerprint>,
         /// The stable code.
         code: u32,
         /// The stable name.
         name: String,
-    },
-    /// Refusals without a proven key, counted (design rule 19).
-    RefusalsCounted {
-        /// The minute, in milliseconds since the Unix epoch.
-        minute: Timestamp,
-        /// The stable name of the refusal.
-        name: String,
-        /// How many.
-        count: u64,
     },
     /// A batch of stored messages, in the order of their partition, is what it is from now on.
     TelemetrySealed {

@@ -16,6 +16,7 @@ pub mod leaf;
 pub mod leaf_filter;
 pub mod limiter;
 pub mod memory;
+pub mod refusal_leaves;
 pub mod registry;
 pub mod revocation_list;
 pub mod revoked;

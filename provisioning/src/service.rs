@@ -18,7 +18,9 @@ use crate::body::RegisterBody;
 use crate::clones;
 use crate::continuity::{self, Tokens};
 use crate::evidence::RefusalRing;
+use crate::leaf::LeafEvent;
 use crate::limiter::{FailureLimit, FailureLimiter};
+use crate::refusal_leaves::{RefusalLeaves, follows_proof};
 use crate::registry::{
     Actor, Command, Fault, Outcome, RegisterCommand, Registry, RegistryError, Request, StandingVerdict,
 };
@@ -86,6 +88,7 @@ pub struct Provisioning {
     cut: Option<Cut>,
     tokens: Arc<Tokens>,
     failures: Arc<Mutex<FailureLimiter>>,
+    refusal_leaves: Arc<Mutex<RefusalLeaves>>,
 }
 
 /// Ends the live session of a hub client, if there is one, for the reason given.
@@ -129,6 +132,7 @@ impl Provisioning {
             challenges: None,
             cut: None,
             failures: Arc::new(Mutex::new(FailureLimiter::new(FailureLimit::default()))),
+            refusal_leaves: Arc::default(),
         }
     }
 
@@ -318,12 +322,78 @@ impl Provisioning {
             }
         }
         self.refusals.record(tracking_id.clone(), &refusal, claim.registration_id, origin.peer, now);
+        self.log_refused_registration(&refusal, claim, now, &mut entropy).await;
         let answer = match (claim.registration_id.parse::<RegistrationId>(), &refusal) {
             (Ok(id), Refusal::EnrollmentDisabled { .. }) => Answer::disabled(&id, operation_id.as_str(), now),
             (Ok(id), Refusal::NoHub { .. }) => Answer::failed(&id, operation_id.as_str(), &refusal, now),
             _ => Answer::error(&refusal, &tracking_id, now),
         };
         Registered { answer, refusal: Some(refusal) }
+    }
+
+    /// Gives a refusal that followed a proof its leaf, before its answer leaves (U6); others are only counted (design rule 19).
+    /// Does nothing for most; what cannot be written is told in the answer's own refusal.
+    pub async fn log_refused_registration(
+        &self,
+        refusal: &Refusal,
+        claim: Claim<'_>,
+        now: Timestamp,
+        entropy: &mut Entropy,
+    ) {
+        if !follows_proof(refusal) {
+            return;
+        }
+        let Ok(id) = claim.registration_id.parse::<RegistrationId>() else { return };
+        let event = |code, name| LeafEvent::AttestationRefused {
+            key_fingerprint: self.attest(claim, now).ok().map(|attested| attested.key_fingerprint),
+            registration_id: Some(id.clone()),
+            hub: None,
+            device_id: None,
+            code,
+            name,
+        };
+        self.log_refusal(id.as_str(), refusal, event, now, entropy).await;
+    }
+
+    /// As [`Self::log_refused_registration`], for a CONNECT at a hub.
+    pub async fn log_refused_connect(
+        &self,
+        refusal: &Refusal,
+        client: &ClientIdentity,
+        now: Timestamp,
+        entropy: &mut Entropy,
+    ) {
+        let event = |code, name| LeafEvent::AttestationRefused {
+            key_fingerprint: None,
+            registration_id: None,
+            hub: Some(client.hub.clone()),
+            device_id: Some(client.device_id.clone()),
+            code,
+            name,
+        };
+        self.log_refusal(&client.to_string(), refusal, event, now, entropy).await;
+    }
+
+    async fn log_refusal(
+        &self,
+        identity: &str,
+        refusal: &Refusal,
+        event: impl FnOnce(u32, String) -> LeafEvent,
+        now: Timestamp,
+        entropy: &mut Entropy,
+    ) {
+        let is_due = {
+            let mut leaves = self.refusal_leaves.lock().unwrap_or_else(PoisonError::into_inner);
+            leaves.is_due(identity, refusal, now)
+        };
+        if !is_due {
+            return;
+        }
+        let code = refusal.code();
+        let command = Command::Note(Box::new(event(code.number, code.name.to_owned())));
+        let request = Request { command, actor: Actor::Device, now, entropy: Entropy::from_seed(entropy.draw()) };
+        // A registry that takes no writes lets nobody register either: there is nothing to add to the refusal.
+        let _ = self.registry.submit(request).await;
     }
 
     async fn try_register(

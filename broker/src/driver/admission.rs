@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use tracing::{Span, debug, info};
 use unicity_hub::SessionFacts;
-use unicity_identity::Refusal;
+use unicity_identity::{ClientIdentity, Refusal};
+use unicity_provisioning::refusal_leaves::follows_proof;
 use unicity_provisioning::{Claim, PresentedChain};
 
+use super::Shared;
 use super::connection::{Connection, Counted, JobDone};
 use super::mailbox::Mailbox;
 use super::open::{From, open};
@@ -47,6 +49,17 @@ impl Connection {
                 self.accepted(RoleKind::Provisioning);
                 self.session.handle_event(now, Event::Attested);
             }
+            Err(refusal) if follows_proof(&refusal) => {
+                // Its leaf comes before its answer.
+                let (shared, chain) = (Arc::clone(&self.shared), self.chain.clone());
+                self.job = Some(Box::pin(async move {
+                    let parts = &shared.parts;
+                    let claim = claim_of(&connect, chain.as_deref());
+                    let mut entropy = parts.environment.entropy();
+                    parts.provisioning.log_refused_registration(&refusal, claim, now.wall, &mut entropy).await;
+                    JobDone::Event(Event::ConnectRefused(refusal))
+                }));
+            }
             Err(refusal) => self.session.handle_event(now, Event::ConnectRefused(refusal)),
         }
     }
@@ -68,9 +81,13 @@ impl Connection {
                 let (shared, mailbox) = (Arc::clone(&self.shared), Arc::clone(&self.mailbox));
                 let from = From { chain: self.chain.clone(), peer: self.peer.ip(), facts: self.facts.clone() };
                 self.job = Some(Box::pin(async move {
-                    match open(shared, connect, from, mailbox).await {
+                    let asked = (connect.host.clone(), connect.device_id.clone());
+                    match open(Arc::clone(&shared), connect, from, mailbox).await {
                         Ok(opened) => JobDone::Opened(Box::new(opened)),
-                        Err(refusal) => JobDone::Event(Event::ConnectRefused(Box::new(refusal))),
+                        Err(refusal) => {
+                            log_refused(&shared, &refusal, asked, now).await;
+                            JobDone::Event(Event::ConnectRefused(Box::new(refusal)))
+                        }
                     }
                 }));
             }
@@ -103,4 +120,15 @@ pub(super) fn claim_of<'a>(connect: &'a ProvisioningConnect, chain: Option<&'a P
         chain,
         tpm: None,
     }
+}
+
+/// Gives a refused CONNECT its leaf, if it followed a proof.
+async fn log_refused(shared: &Shared, refusal: &Refusal, (host, device_id): (String, String), now: Moment) {
+    if !follows_proof(refusal) {
+        return;
+    }
+    let provisioning = &shared.parts.provisioning;
+    let (Some(hub), Ok(device_id)) = (provisioning.settings().hubs.by_host(&host), device_id.parse()) else { return };
+    let client = ClientIdentity { hub: hub.name.clone(), device_id, module_id: None };
+    provisioning.log_refused_connect(refusal, &client, now.wall, &mut shared.parts.environment.entropy()).await;
 }

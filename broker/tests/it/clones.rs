@@ -133,7 +133,9 @@ async fn under_the_policy_oldest_who_is_there_stays_while_it_is_heard() {
     }
     assert_eq!(world.sessions.live(&client_identity("dev")), epoch);
     assert_eq!(world.metric("unicity_mqtt_connects_refused_total", "OlderSessionLives"), 3.0);
-    assert_eq!(world.registry.writes.load(Ordering::Relaxed), 0, "who is refused takes nothing over");
+    let is_refusal = |leaf: &LeafEvent| matches!(leaf, LeafEvent::AttestationRefused { .. });
+    assert!(world.registry.leaves.lock().iter().all(is_refusal), "who is refused takes nothing over");
+    assert_eq!(world.registry.writes.load(Ordering::Relaxed), 1, "and writes one leaf a minute");
     // Silent for longer than a minute, though its keep-alive would give it half a minute more.
     tokio::time::sleep(Duration::from_secs(61)).await;
     let second = world.hub_client("dev").await;

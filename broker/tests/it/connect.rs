@@ -4,6 +4,7 @@ use unicity_broker::codec::{ConnectCode, Packet, QoS, SubscribeCode};
 use unicity_hub::AppendError;
 use unicity_identity::{DeviceStatus, ProvisioningStatus, SasToken};
 use unicity_provisioning::FailureLimit;
+use unicity_provisioning::leaf::LeafEvent;
 
 use crate::world::*;
 
@@ -114,6 +115,13 @@ async fn every_refusal_has_its_code_its_evidence_and_its_count() {
     assert!(world.sessions.is_empty());
     assert_eq!(world.log.open_sessions(), 0);
     assert_eq!(world.metric("unicity_mqtt_connections", ""), 0.0);
+    // A stranger cannot write into the audit log: only who had proven a key and was refused all the same is in there.
+    let leaves = world.registry.leaves.lock();
+    let refused = leaves.iter().filter_map(|leaf| match leaf {
+        LeafEvent::AttestationRefused { device_id, name, .. } => Some((device_id.clone(), name.as_str())),
+        _ => None,
+    });
+    assert_eq!(refused.collect::<Vec<_>>(), [(Some("off".parse().unwrap()), "DeviceDisabled")]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use serde_json::Value;
 use unicity_broker::codec::{Packet, Publish, QoS, SubscribeCode};
 use unicity_identity::ProvisioningStatus;
 use unicity_provisioning::RegistryError;
+use unicity_provisioning::leaf::LeafEvent;
 
 use crate::world::*;
 
@@ -131,6 +132,14 @@ async fn a_disabled_enrollment_is_told_and_a_busy_server_asks_to_come_back() {
     let (publish_, body) = answer(client.recv().await);
     assert_eq!(publish_.topic.as_str(), "$dps/registrations/res/200/?$rid=1");
     assert_eq!((&body["status"], &body["registrationState"]["status"]), (&"disabled".into(), &"disabled".into()));
+    // It had proven its key, so the refusal is a leaf, and was one before it was told.
+    let refused = world.registry.leaves.lock().iter().find_map(|leaf| match leaf {
+        LeafEvent::AttestationRefused { registration_id, key_fingerprint, name, .. } => {
+            Some((registration_id.clone(), key_fingerprint.is_some(), name.clone()))
+        }
+        _ => None,
+    });
+    assert_eq!(refused, Some((Some("off".parse().unwrap()), true, "EnrollmentDisabled".to_owned())));
 
     world.enroll("dev-1", ProvisioningStatus::Enabled).await;
     let mut client = subscribed(&world, "dev-1", QoS::AtLeastOnce).await;
