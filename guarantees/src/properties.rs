@@ -137,14 +137,10 @@ pub(crate) fn leaf_tells_the_change(decision: &Decision) -> Result<(), Violation
 impl World {
     /// U3 and U7 over the connections: at most one live session a client, and none of an identity that may not have one.
     pub(crate) fn live_sessions_are_right(&self) -> Result<(), Violation> {
-        // A session is told to end by the one that took its place in the table, once its fence is queued. Until then it is in that one's
-        // hands, which are looked at when they move.
-        let displaced: BTreeSet<_> =
-            self.connections.iter().filter_map(|connection| Some(connection.displaced.as_ref()?.older)).collect();
         let mut live: BTreeSet<&ClientIdentity> = BTreeSet::new();
         let live_ones = self.connections.iter().filter(|connection| connection.is_live());
         let known = live_ones.filter_map(|connection| Some((connection.stamp.as_ref()?, connection.mailbox.facets()?)));
-        for (stamp, facets) in known.filter(|(stamp, _)| !displaced.contains(&stamp.epoch)) {
+        for (stamp, facets) in known {
             let client = &stamp.client;
             if !live.insert(client) {
                 return violated(Guarantee::U3, format!("{client} has two live sessions"));

@@ -337,7 +337,6 @@ impl World {
             stamp: None,
             epoch: None,
             partition: 0,
-            displaced: None,
             fence: None,
             sent: 0,
         });
