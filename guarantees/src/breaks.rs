@@ -73,31 +73,35 @@ pub(crate) enum Break {
     RevocationNotAsked,
     /// Disabling, deleting, new keys and revocations do not cut.
     CutLeftOut,
+    /// A cut reaches the newest session of a client, and not those whose place it took and which it has not told yet.
+    DisplacedForgotten,
     /// PUBACK leaves before the sync.
     AcknowledgedTooEarly,
 }
 
 impl Break {
-    /// Every break, with the guarantee that it has to violate.
-    pub(crate) const ALL: [(Self, Guarantee); 19] = [
-        (Self::DeviceIdNotChecked, Guarantee::U1),
-        (Self::KeyNotChecked, Guarantee::U2),
-        (Self::KeyIndexForgotten, Guarantee::U2),
-        (Self::DecidedTooEarly, Guarantee::U2),
-        (Self::FenceOff, Guarantee::U3),
-        (Self::ConnackBeforeFence, Guarantee::U3),
-        (Self::EpochsNotCompared, Guarantee::U3),
-        (Self::EpochDrawnBefore, Guarantee::U3),
-        (Self::EpochsRepeat, Guarantee::U3),
-        (Self::StampFromClient, Guarantee::U4),
-        (Self::StampOfAnotherLife, Guarantee::U4),
-        (Self::LeafForgotten, Guarantee::U6),
-        (Self::LeafApart, Guarantee::U6),
-        (Self::CheckpointTooEarly, Guarantee::U6),
-        (Self::AnsweredTooEarly, Guarantee::U8),
-        (Self::SecondLookLeftOut, Guarantee::U7),
-        (Self::RevocationNotAsked, Guarantee::U7),
-        (Self::CutLeftOut, Guarantee::U7),
-        (Self::AcknowledgedTooEarly, Guarantee::U8),
+    /// Every break, with the guarantee that it has to violate and the first seed to try: a rare race is known to show soon after it.
+    /// Where a change of the world moves it, the search just takes longer; a new seed is in the output.
+    pub(crate) const ALL: [(Self, Guarantee, u64); 20] = [
+        (Self::DeviceIdNotChecked, Guarantee::U1, 853),
+        (Self::KeyNotChecked, Guarantee::U2, 0),
+        (Self::KeyIndexForgotten, Guarantee::U2, 0),
+        (Self::DecidedTooEarly, Guarantee::U2, 0),
+        (Self::FenceOff, Guarantee::U3, 0),
+        (Self::ConnackBeforeFence, Guarantee::U3, 0),
+        (Self::EpochsNotCompared, Guarantee::U3, 518),
+        (Self::EpochDrawnBefore, Guarantee::U3, 745),
+        (Self::EpochsRepeat, Guarantee::U3, 41),
+        (Self::StampFromClient, Guarantee::U4, 0),
+        (Self::StampOfAnotherLife, Guarantee::U4, 185),
+        (Self::LeafForgotten, Guarantee::U6, 0),
+        (Self::LeafApart, Guarantee::U6, 0),
+        (Self::CheckpointTooEarly, Guarantee::U6, 62),
+        (Self::AnsweredTooEarly, Guarantee::U8, 0),
+        (Self::SecondLookLeftOut, Guarantee::U7, 67),
+        (Self::RevocationNotAsked, Guarantee::U7, 34),
+        (Self::CutLeftOut, Guarantee::U7, 0),
+        (Self::DisplacedForgotten, Guarantee::U7, 0),
+        (Self::AcknowledgedTooEarly, Guarantee::U8, 0),
     ];
 }
