@@ -11,6 +11,8 @@ pub(crate) enum Guarantee {
     U3,
     /// Every stored message carries the stamp that its session proved.
     U4,
+    /// Clones are recorded, and handled as the policy says; who is alone is not suspected.
+    U5,
     /// Every decision is in the log before its answer; log and state are one.
     U6,
     /// What ends an identity ends its sessions, also those that are opening.
@@ -77,6 +79,24 @@ pub(crate) enum Break {
     DisplacedForgotten,
     /// PUBACK leaves before the sync.
     AcknowledgedTooEarly,
+    /// A CONNECT does not ask for quarantine.
+    QuarantineNotAsked,
+    /// It asks once only, before it is in the table.
+    QuarantineLookedAtOnce,
+    /// A quarantine does not cut.
+    QuarantineDoesNotCut,
+    /// A registration is decided without a look at the standing.
+    StandingNotAsked,
+    /// Under `oldest` a newcomer displaces whoever is there.
+    OlderDisplaced,
+    /// Under `oldest` it is asked whether the older one is alive before the table changes, and not in one step with it.
+    LivenessAskedBefore,
+    /// Suspicion quarantines at once after a release.
+    CoolDownForgotten,
+    /// That nobody is at the displaced end any more makes no difference.
+    DeadEndsCount,
+    /// Takeovers are not observed.
+    TakeoversNotObserved,
 }
 
 impl Break {
@@ -103,5 +123,18 @@ impl Break {
         (Self::CutLeftOut, Guarantee::U7, 0),
         (Self::DisplacedForgotten, Guarantee::U7, 0),
         (Self::AcknowledgedTooEarly, Guarantee::U8, 0),
+    ];
+
+    /// Those of U5, with the words of the property that has to find them, for the world of `clones.rs`.
+    pub(crate) const OF_CLONES: [(Self, &'static str); 9] = [
+        (Self::QuarantineNotAsked, "lives in quarantine"),
+        (Self::QuarantineLookedAtOnce, "lives in quarantine"),
+        (Self::QuarantineDoesNotCut, "lives in quarantine"),
+        (Self::StandingNotAsked, "was given an assignment"),
+        (Self::OlderDisplaced, "is displaced by"),
+        (Self::LivenessAskedBefore, "is displaced by"),
+        (Self::CoolDownForgotten, "a release lasts no longer"),
+        (Self::DeadEndsCount, "a device that was alone is suspected"),
+        (Self::TakeoversNotObserved, "are not suspected"),
     ];
 }

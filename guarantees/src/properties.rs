@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use unicity_identity::error::KeyOwner;
-use unicity_identity::{ClientIdentity, DenyRule, DeviceStatus, KeyFingerprint};
+use unicity_identity::{ClientIdentity, DenyRule, DeviceStatus, KeyFingerprint, StandingState};
 use unicity_provisioning::leaf::LeafEvent;
 use unicity_provisioning::memory::Memory;
 use unicity_provisioning::{Change, Decision, revoked};
@@ -122,6 +122,15 @@ pub(crate) fn leaf_tells_the_change(decision: &Decision) -> Result<(), Violation
         }
         (LeafEvent::Revoked { target, .. }, Change::PutRevocation(it))
         | (LeafEvent::RevocationFollowed { target, .. }, Change::PutRevocation(it)) => *target == it.target,
+        (LeafEvent::Suspected { owner, .. }, Change::PutStanding(it)) => {
+            *owner == it.owner && it.state != StandingState::Quarantined
+        }
+        (LeafEvent::Quarantined { owner, .. }, Change::PutStanding(it)) => {
+            *owner == it.owner && it.state == StandingState::Quarantined
+        }
+        (LeafEvent::Released { owner, .. }, Change::PutStanding(it)) => {
+            *owner == it.owner && it.state == StandingState::Released
+        }
         (LeafEvent::RevocationLifted { target }, Change::DeleteRevocation(it)) => target == it,
         (LeafEvent::DeviceDeleted { hub, device_id, .. }, Change::DeleteDevice(from, id)) => {
             (hub, device_id) == (from, id)

@@ -186,7 +186,7 @@ impl World {
     }
 
     /// The real attestation, and what the service makes of it (`provisioning::service`).
-    fn attest(&mut self, index: usize) -> Option<Command> {
+    pub(crate) fn attest(&mut self, index: usize) -> Option<Command> {
         let (id, token) = self.tasks[index].registers.clone()?;
         let registry = &self.registry.synced;
         let attestor = Attestor {
