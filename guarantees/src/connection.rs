@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use unicity_hub::{
     CloseReason, DeviceDirectory, Entry, HubClaim, HubGrant, Inserted, Message, SessionControl, SessionEpoch,
-    SessionFacts, SessionStamp, authenticate, partition_of,
+    SessionFacts, SessionStamp, WillPassed, authenticate, partition_of,
 };
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{ClientIdentity, DeviceId, DeviceIdentity, Facets, HubName, KeyFingerprint, QoS, Timestamp};
@@ -46,20 +46,6 @@ impl SessionControl for Mailbox {
     }
 }
 
-/// The older session, which is told to end when this is dropped.
-pub(crate) struct Displaced {
-    control: Arc<dyn SessionControl>,
-    by: SessionEpoch,
-    /// The older session's epoch, for the properties.
-    pub(crate) older: SessionEpoch,
-}
-
-impl Drop for Displaced {
-    fn drop(&mut self) {
-        self.control.close(CloseReason::TakenOver { by: self.by });
-    }
-}
-
 /// The registry as the hub sees it: synced state only.
 struct Directory<'a>(&'a Memory, &'a Settings);
 
@@ -78,7 +64,7 @@ pub(crate) enum Phase {
     Look,
     TakeEpoch,
     Insert,
-    OlderWill(Box<Message>),
+    /// The will of whom it took over from, then its own opening, each when there is room.
     QueueFence,
     AwaitFence,
     SecondLook,
@@ -120,7 +106,6 @@ pub(crate) struct Connection {
     pub(crate) stamp: Option<Arc<SessionStamp>>,
     pub(crate) epoch: Option<SessionEpoch>,
     pub(crate) partition: usize,
-    pub(crate) displaced: Option<Displaced>,
     pub(crate) fence: Option<bool>,
     pub(crate) sent: u32,
 }
@@ -199,7 +184,6 @@ impl World {
     /// Takes a connection that was not accepted out of everything; the fence is closed if there is room.
     fn refuse(&mut self, index: usize) {
         let connection = &mut self.connections[index];
-        connection.displaced = None;
         connection.phase = Phase::Gone;
         if let (Some(stamp), Some(epoch)) = (connection.stamp.clone(), connection.epoch) {
             self.sessions.remove(&stamp.client, epoch);
@@ -234,11 +218,6 @@ impl World {
             }
             Phase::Insert if self.connections[index].is_slow && !self.rng.once_in(12) => Phase::Insert,
             Phase::Insert => return self.insert(index),
-            Phase::OlderWill(will) => match self.queue(index, Entry::Message(will), Waiter::Nobody) {
-                Ok(()) => Phase::QueueFence,
-                Err(Entry::Message(will)) => Phase::OlderWill(will),
-                Err(_) => unreachable!("a queue gives back what it was given"),
-            },
             Phase::QueueFence => return self.queue_fence(index),
             Phase::AwaitFence => match self.connections[index].fence {
                 None => Phase::AwaitFence,
@@ -316,32 +295,40 @@ impl World {
             usize::try_from(partition_of(&client.device_id, PARTITIONS)).expect("partitions are few");
         match inserted {
             Inserted::Superseded { .. } | Inserted::OlderStays { .. } => return Ok(()),
-            Inserted::First => connection.phase = Phase::QueueFence,
-            Inserted::TookOver(old) => {
-                self.seen.takeovers += 1;
-                connection.displaced = Some(Displaced { control: old.control, by: epoch, older: old.epoch });
-                connection.phase = old.will.map_or(Phase::QueueFence, Phase::OlderWill);
-            }
+            Inserted::First => {}
+            Inserted::TookOver(_) => self.seen.takeovers += 1,
         }
+        connection.phase = Phase::QueueFence;
         connection.stamp = Some(Arc::new(stamp));
         Ok(())
     }
 
     fn queue_fence(&mut self, index: usize) -> Result<(), Violation> {
         let (client, epoch) = self.name(index);
-        let superseded = self.broken != Break::EpochsNotCompared && self.sessions.live(&client) != Some(epoch);
-        if superseded || self.connections[index].mailbox.is_close_asked() {
+        if self.connections[index].mailbox.is_close_asked() {
             self.refuse(index);
             return Ok(());
         }
-        let entry = Entry::Open { client, epoch };
-        self.connections[index].phase = match self.queue(index, entry, Waiter::Opening(index)) {
-            Err(_) => Phase::QueueFence,
-            Ok(()) => {
-                self.connections[index].displaced = None;
-                match self.broken {
-                    Break::ConnackBeforeFence => Phase::SecondLook,
-                    _ => Phase::AwaitFence,
+        let partition = &mut self.partitions[self.connections[index].partition];
+        let passed = self.sessions.pass_will(&client, epoch, |will| partition.queue_will(will));
+        self.connections[index].phase = match passed {
+            WillPassed::NotLive(_) if self.broken != Break::EpochsNotCompared => {
+                self.refuse(index);
+                Phase::Gone
+            }
+            // Its opening comes next, in a step of its own.
+            WillPassed::Queued | WillPassed::NoRoom => Phase::QueueFence,
+            WillPassed::Nothing | WillPassed::NotLive(_) => {
+                let entry = Entry::Open { client: client.clone(), epoch };
+                match self.queue(index, entry, Waiter::Opening(index)) {
+                    Err(_) => Phase::QueueFence,
+                    Ok(()) => {
+                        self.sessions.fenced(&client, epoch);
+                        match self.broken {
+                            Break::ConnackBeforeFence => Phase::SecondLook,
+                            _ => Phase::AwaitFence,
+                        }
+                    }
                 }
             }
         };
@@ -412,7 +399,6 @@ impl World {
     pub(crate) fn cut_all(&mut self) {
         for connection in &mut self.connections {
             connection.phase = Phase::Gone;
-            connection.displaced = None;
         }
     }
 }

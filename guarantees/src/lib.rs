@@ -9,6 +9,8 @@
 //! After each step the properties are checked; for each there is at least one [`breaks::Break`], a rule left out on purpose, of
 //! which a test asserts that the property finds it. So it is known that the properties can fail.
 //!
+//! U5 has a world of its own, in `clones.rs`: one identity, and devices that hold its credential, or one that is alone.
+//!
 //! `UNICITY_SCHEDULES` sets how many schedules run (default 2000), `UNICITY_SEED` runs a single one and prints its steps.
 //!
 //! To add a guarantee: a variant of [`breaks::Break`] with the guarantee that it violates, the steps it needs in `world.rs`, its
@@ -17,6 +19,7 @@
 #![cfg(test)]
 
 mod breaks;
+mod clones;
 mod connection;
 mod partition;
 mod properties;

@@ -57,6 +57,14 @@ impl Partition {
         Ok(())
     }
 
+    /// The will of a session that was taken over; nobody waits for it.
+    pub(crate) fn queue_will(&mut self, will: Box<Message>) -> Result<(), Box<Message>> {
+        self.submit(Entry::Message(will), Waiter::Nobody).map_err(|back| match back {
+            Entry::Message(will) => will,
+            _ => unreachable!("a queue gives back what it was given"),
+        })
+    }
+
     /// A session was told that it is accepted.
     pub(crate) fn accept(&mut self, client: &ClientIdentity, epoch: SessionEpoch) {
         let newest = self.accepted.entry(client.clone()).or_insert(epoch);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use unicity_identity::error::KeyOwner;
-use unicity_identity::{ClientIdentity, DenyRule, DeviceStatus, KeyFingerprint};
+use unicity_identity::{ClientIdentity, DenyRule, DeviceStatus, KeyFingerprint, StandingState};
 use unicity_provisioning::leaf::LeafEvent;
 use unicity_provisioning::memory::Memory;
 use unicity_provisioning::{Change, Decision, revoked};
@@ -122,6 +122,15 @@ pub(crate) fn leaf_tells_the_change(decision: &Decision) -> Result<(), Violation
         }
         (LeafEvent::Revoked { target, .. }, Change::PutRevocation(it))
         | (LeafEvent::RevocationFollowed { target, .. }, Change::PutRevocation(it)) => *target == it.target,
+        (LeafEvent::Suspected { owner, .. }, Change::PutStanding(it)) => {
+            *owner == it.owner && it.state != StandingState::Quarantined
+        }
+        (LeafEvent::Quarantined { owner, .. }, Change::PutStanding(it)) => {
+            *owner == it.owner && it.state == StandingState::Quarantined
+        }
+        (LeafEvent::Released { owner, .. }, Change::PutStanding(it)) => {
+            *owner == it.owner && it.state == StandingState::Released
+        }
         (LeafEvent::RevocationLifted { target }, Change::DeleteRevocation(it)) => target == it,
         (LeafEvent::DeviceDeleted { hub, device_id, .. }, Change::DeleteDevice(from, id)) => {
             (hub, device_id) == (from, id)
@@ -137,14 +146,10 @@ pub(crate) fn leaf_tells_the_change(decision: &Decision) -> Result<(), Violation
 impl World {
     /// U3 and U7 over the connections: at most one live session a client, and none of an identity that may not have one.
     pub(crate) fn live_sessions_are_right(&self) -> Result<(), Violation> {
-        // A session is told to end by the one that took its place in the table, once its fence is queued. Until then it is in that one's
-        // hands, which are looked at when they move.
-        let displaced: BTreeSet<_> =
-            self.connections.iter().filter_map(|connection| Some(connection.displaced.as_ref()?.older)).collect();
         let mut live: BTreeSet<&ClientIdentity> = BTreeSet::new();
         let live_ones = self.connections.iter().filter(|connection| connection.is_live());
         let known = live_ones.filter_map(|connection| Some((connection.stamp.as_ref()?, connection.mailbox.facets()?)));
-        for (stamp, facets) in known.filter(|(stamp, _)| !displaced.contains(&stamp.epoch)) {
+        for (stamp, facets) in known {
             let client = &stamp.client;
             if !live.insert(client) {
                 return violated(Guarantee::U3, format!("{client} has two live sessions"));

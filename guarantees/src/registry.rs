@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use unicity_identity::Refusal;
 use unicity_provisioning::memory::Memory;
-use unicity_provisioning::{Change, Leaf, Outcome, RegistryError, Request, Settings, UnicityMode, decide};
+use unicity_provisioning::{Change, Command, Leaf, Outcome, RegistryError, Request, Settings, UnicityMode, decide};
 
 use crate::breaks::{Break, Guarantee, Violation, violated};
 use crate::properties;
@@ -15,7 +15,7 @@ pub(crate) type Ticket = u64;
 /// A request's answer.
 pub(crate) type Answer = Result<Outcome, RegistryError>;
 
-const QUEUE_MAX: usize = 6;
+pub(crate) const QUEUE_MAX: usize = 6;
 
 /// What one decision puts into the journal.
 #[derive(Debug, Clone)]
@@ -74,7 +74,12 @@ impl Registry {
     /// The writer takes the next request.
     pub(crate) fn decide_next(&mut self, settings: &Settings, broken: Break, rng: &mut Rng) -> Result<(), Violation> {
         let Some((ticket, request)) = self.queue.pop_front() else { return Ok(()) };
-        let view = if broken == Break::DecidedTooEarly { &self.synced } else { &self.decided };
+        let blind = (broken == Break::StandingNotAsked && matches!(request.command, Command::Register(_)))
+            .then(|| Memory { standings: BTreeMap::new(), ..self.decided.clone() });
+        let view = match broken {
+            Break::DecidedTooEarly => &self.synced,
+            _ => blind.as_ref().unwrap_or(&self.decided),
+        };
         let mut decision = decide(view, settings, request.clone());
         if broken == Break::DeviceIdNotChecked
             && matches!(&decision, Err(RegistryError::Refused(Refusal::DeviceIdInUse { .. })))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use unicity_hub::CloseReason;
+use unicity_hub::{CloseReason, SessionControl as _};
 use unicity_identity::device::DeviceAuthentication;
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
@@ -142,6 +142,7 @@ impl World {
                 let leaver = Leaver::of(answer, &self.tasks[index]).filter(|_| self.broken != Break::CutLeftOut);
                 self.seen.cuts += match leaver {
                     None => 0,
+                    Some(leaver) if self.broken == Break::DisplacedForgotten => self.close_newest(&leaver, &reason),
                     Some(Leaver::Client(client)) => usize::from(self.sessions.close(&client, reason)),
                     Some(Leaver::Revoked(revoked)) => {
                         self.sessions.close_where(&reason, |facets| meant(&revoked, facets))
@@ -163,6 +164,15 @@ impl World {
         }
     }
 
+    /// Closes only those of whom the table says that they are the live ones.
+    fn close_newest(&self, leaver: &Leaver, reason: &CloseReason) -> usize {
+        let newest = self.connections.iter().filter(|connection| {
+            let (Some(client), Some(facets)) = (connection.client(), connection.mailbox.facets()) else { return false };
+            leaver.means(client, facets) && connection.epoch.is_some() && self.sessions.live(client) == connection.epoch
+        });
+        newest.map(|connection| connection.mailbox.close(reason.clone())).count()
+    }
+
     /// The rows of a revocation: who is a member now.
     fn follow(&mut self, index: usize, target: &RevocationTarget) -> Phase {
         self.seen.revoked += 1;
@@ -176,7 +186,7 @@ impl World {
     }
 
     /// The real attestation, and what the service makes of it (`provisioning::service`).
-    fn attest(&mut self, index: usize) -> Option<Command> {
+    pub(crate) fn attest(&mut self, index: usize) -> Option<Command> {
         let (id, token) = self.tasks[index].registers.clone()?;
         let registry = &self.registry.synced;
         let attestor = Attestor {

@@ -1,10 +1,13 @@
 //! Thousands of schedules in which everything holds, and a few in which a rule is left out and the property says so.
 
 use crate::breaks::{Break, Guarantee};
+use crate::clones::{self, CloneWorld};
 use crate::world::{Ring, Seen, World};
 
 /// Schedules of a normal run; the environment can ask for more.
 const SCHEDULES: u64 = 2000;
+/// As many of U5's world.
+const CLONE_SCHEDULES: u64 = 600;
 /// Within how many schedules each break has to be found. Most take a handful, a rare race some hundreds.
 const BREAK_SCHEDULES: u64 = 3000;
 
@@ -76,9 +79,9 @@ fn the_guarantees_hold_in_every_schedule() {
     at_least(total.crashes, 1.0, "crashes");
 }
 
-/// The schedules until a break shows as the violation that it is.
-fn found_after(ring: &Ring, broken: Break, guarantee: Guarantee) -> Option<u64> {
-    (0..BREAK_SCHEDULES).find(|seed| {
+/// The schedule from `first` on in which a break shows as the violation that it is.
+fn found_by(ring: &Ring, broken: Break, guarantee: Guarantee, first: u64) -> Option<u64> {
+    (first..first + BREAK_SCHEDULES).find(|seed| {
         let mut world = World::new(ring, *seed, broken);
         world.run().is_err_and(|violation| violation.guarantee == guarantee)
     })
@@ -91,10 +94,47 @@ fn every_rule_left_out_is_found() {
     // To look at one: by its name.
     let only = std::env::var("UNICITY_BREAK").ok();
     let wanted = |broken: &Break| only.as_ref().is_none_or(|name| format!("{broken:?}") == *name);
-    for (broken, guarantee) in Break::ALL.into_iter().filter(|(broken, _)| wanted(broken)) {
-        match found_after(&ring, broken, guarantee) {
-            Some(schedules) => println!("{broken:?} violates {guarantee:?}: found by schedule {schedules}"),
+    for (broken, guarantee, first) in Break::ALL.into_iter().filter(|(broken, ..)| wanted(broken)) {
+        match found_by(&ring, broken, guarantee, first) {
+            Some(seed) => println!("{broken:?} violates {guarantee:?}: found by schedule {seed}, from {first} on"),
             None => missed.push((broken, guarantee)),
+        }
+    }
+    assert!(missed.is_empty(), "no property says that these rules are left out: {missed:?}");
+}
+
+#[test]
+fn clones_are_handled_as_the_policy_says() {
+    let ring = Ring::new();
+    let seeds = match number("UNICITY_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("UNICITY_SCHEDULES").unwrap_or(CLONE_SCHEDULES),
+    };
+    let is_whole_run = seeds.end - seeds.start >= 100;
+    let mut total = clones::Seen::default();
+    for seed in seeds {
+        let mut world = CloneWorld::new(&ring, seed, Break::Nothing);
+        let seen = world.run().unwrap_or_else(|violation| {
+            panic!("{:?} does not hold: {}\nUNICITY_SEED={seed} repeats it", violation.guarantee, violation.what)
+        });
+        total.add(seen);
+    }
+    println!("{total:?}");
+    assert!(!is_whole_run || total.is_lively(), "schedules in which little happens hold anything: {total:?}");
+}
+
+#[test]
+fn every_rule_about_clones_left_out_is_found() {
+    let ring = Ring::new();
+    let mut missed = Vec::new();
+    for (broken, words) in Break::OF_CLONES {
+        let found = (0..BREAK_SCHEDULES).find(|seed| {
+            let mut world = CloneWorld::new(&ring, *seed, broken);
+            world.run().is_err_and(|violation| violation.what.contains(words))
+        });
+        match found {
+            Some(seed) => println!("{broken:?} violates {:?}: found by schedule {seed}", Guarantee::U5),
+            None => missed.push(broken),
         }
     }
     assert!(missed.is_empty(), "no property says that these rules are left out: {missed:?}");

@@ -7,8 +7,8 @@ use unicity_hub::{EpochSource, Sessions};
 use unicity_identity::device::DeviceAuthentication;
 use unicity_identity::enrollment::{EnrollmentTerms, ProvisioningStatus};
 use unicity_identity::{
-    Attestation, ClientIdentity, DeviceId, DeviceStatus, HubDirectory, HubName, KeySlot, LinkedHub, MasterKey,
-    RevocationTarget, SasToken, SharedAccessKey, Timestamp, Vault, derive_device_key,
+    Attestation, ClientIdentity, ClonePolicy, DeviceId, DeviceStatus, HubDirectory, HubName, KeySlot, LinkedHub,
+    MasterKey, RevocationTarget, SasToken, SharedAccessKey, Timestamp, Vault, derive_device_key,
 };
 use unicity_provisioning::registry::{DeviceDraft, GroupDraft, IndividualDraft, TermsDraft};
 use unicity_provisioning::{Command, Precondition, Settings, UnicityMode};
@@ -145,6 +145,40 @@ impl World {
             seen: Seen::default(),
             trace: Vec::new(),
         }
+    }
+
+    /// A registry in which one device is registered that stands under `policy`, by its enrollment or by the service's settings; with
+    /// the command that registers it, and what it is at its hub.
+    pub(crate) fn with_one_registered(
+        ring: &Ring,
+        seed: u64,
+        policy: ClonePolicy,
+    ) -> (Registry, Settings, Command, ClientIdentity) {
+        let mut world = Self::new(ring, seed, Break::Nothing);
+        let (name, key) = (NAMES[0], world.any_key());
+        let slot = world.slot(&key);
+        let mut terms = world.terms();
+        terms.terms.attestation = Attestation::SymmetricKey { primary: slot.clone(), secondary: slot };
+        terms.terms.status = ProvisioningStatus::Enabled;
+        match world.rng.once_in(2) {
+            true => terms.terms.clone_policy = Some(policy),
+            false => world.settings.clones.policy = policy,
+        }
+        let draft = IndividualDraft {
+            registration_id: name.parse().expect("a registration id"),
+            device_id: None,
+            optional_device_information: None,
+            batch: None,
+            terms,
+        };
+        let put = Command::PutIndividual { draft: Box::new(draft), precondition: Precondition::Absent };
+        let resource = format!("{SCOPE}/registrations/{name}");
+        let token = SasToken::create(&key, &resource, expiry(world.now, 86_400), Some("registration"));
+        let done = world.finish(Task::operator(put, None));
+        done.and_then(|()| world.finish(Task::registration(name.to_owned(), token))).expect("nothing else happens");
+        let register = world.attest(world.tasks.len() - 1).expect("it holds the key");
+        let (hub, device_id) = world.registry.synced.devices.keys().next().expect("it is registered").clone();
+        (world.registry, world.settings, register, ClientIdentity { hub, device_id, module_id: None })
     }
 
     /// Runs the schedule, then lets everything come to its end.
@@ -337,7 +371,6 @@ impl World {
             stamp: None,
             epoch: None,
             partition: 0,
-            displaced: None,
             fence: None,
             sent: 0,
         });

@@ -24,6 +24,6 @@ pub use ports::{
 };
 pub use record::{AuthMethod, RecordBody, SessionStamp, TelemetryRecord};
 pub use sessions::{
-    CloseReason, Inserted, RegisteringPlace, Rejudge, SessionControl, SessionFacts, Sessions, Takeover,
+    CloseReason, Inserted, RegisteringPlace, Rejudge, SessionControl, SessionFacts, Sessions, Takeover, WillPassed,
 };
 pub use suspicion::Suspicion;

@@ -62,16 +62,33 @@ impl std::fmt::Debug for SessionFacts {
 struct Live {
     epoch: SessionEpoch,
     control: Arc<dyn SessionControl>,
+    /// Its own, or while it opens the one that it took over and has not passed on yet: an opening has none of its own.
     will: Option<Box<Message>>,
+    /// Whose place it took, until they are told. They live on meanwhile, and whatever ends the client's sessions has to find them.
+    older: Vec<Older>,
 }
 
-/// What a new session takes over from an older live one.
+struct Older {
+    epoch: SessionEpoch,
+    control: Arc<dyn SessionControl>,
+}
+
+impl Live {
+    fn controls(&self) -> impl Iterator<Item = &Arc<dyn SessionControl>> {
+        std::iter::once(&self.control).chain(self.older.iter().map(|older| &older.control))
+    }
+}
+
+fn tell(older: Vec<Older>, by: SessionEpoch) {
+    older.iter().for_each(|older| older.control.close(CloseReason::TakenOver { by }));
+}
+
+/// What a new session takes over from an older live one. The older one's will stays in the table for [`Sessions::pass_will`], and its
+/// handle for [`Sessions::fenced`].
 pub struct Takeover {
     /// The older session.
     pub epoch: SessionEpoch,
-    /// Its will, which is to be appended under its epoch before the fence; taken out of the table, so it is stored once.
-    pub will: Option<Box<Message>>,
-    /// Its handle; close it after the fence is queued.
+    /// Its handle.
     pub control: Arc<dyn SessionControl>,
 }
 
@@ -98,6 +115,19 @@ pub enum Inserted {
         /// The newer one.
         by: SessionEpoch,
     },
+}
+
+/// How far a session came with a will that it took over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WillPassed {
+    /// Queued now.
+    Queued,
+    /// There is none, or not any more.
+    Nothing,
+    /// There was no room; it is still in the table.
+    NoRoom,
+    /// Another session is the live one now, if any; the will is its to pass on.
+    NotLive(Option<SessionEpoch>),
 }
 
 /// All live sessions of this server: those of hub clients, one each, and those of devices that register.
@@ -198,10 +228,48 @@ impl Sessions {
         {
             return Inserted::OlderStays { epoch: live.epoch };
         }
-        match shard.insert(client.clone(), Live { epoch, control, will: None }) {
-            Some(old) => Inserted::TookOver(Takeover { epoch: old.epoch, will: old.will, control: old.control }),
-            None => Inserted::First,
+        let Some(live) = shard.get_mut(client) else {
+            shard.insert(client.clone(), Live { epoch, control, will: None, older: Vec::new() });
+            return Inserted::First;
+        };
+        let old = Older { epoch: live.epoch, control: std::mem::replace(&mut live.control, control) };
+        let taken_over = Takeover { epoch: old.epoch, control: Arc::clone(&old.control) };
+        live.epoch = epoch;
+        live.older.push(old);
+        Inserted::TookOver(taken_over)
+    }
+
+    /// Passes on the will of the session that was taken over: it has to be stored under its epoch before the fence of the one that took
+    /// over. Until `queue` takes it, it is in the table, so whoever comes next finds it, and it is stored once. `queue` is called under a
+    /// lock, and must return at once.
+    pub fn pass_will(
+        &self,
+        client: &ClientIdentity,
+        epoch: SessionEpoch,
+        queue: impl FnOnce(Box<Message>) -> Result<(), Box<Message>>,
+    ) -> WillPassed {
+        let mut shard = self.shard(client).lock();
+        let live = match shard.get_mut(client) {
+            Some(live) if live.epoch == epoch => live,
+            other => return WillPassed::NotLive(other.map(|live| live.epoch)),
+        };
+        let Some(will) = live.will.take() else { return WillPassed::Nothing };
+        match queue(will) {
+            Ok(()) => WillPassed::Queued,
+            Err(back) => {
+                live.will = Some(back);
+                WillPassed::NoRoom
+            }
         }
+    }
+
+    /// The fence of a session is queued: tells those whose place it took to end. If another took its place meanwhile, that one does.
+    pub fn fenced(&self, client: &ClientIdentity, epoch: SessionEpoch) {
+        let older = match self.shard(client).lock().get_mut(client) {
+            Some(live) if live.epoch == epoch => std::mem::take(&mut live.older),
+            _ => return,
+        };
+        tell(older, epoch);
     }
 
     /// Gives an accepted session its will, as the last step before its CONNACK. `false`: it is no longer the live one, so it has to
@@ -217,27 +285,28 @@ impl Sessions {
         }
     }
 
-    /// Ends a session's entry if it still is the live one, and gives its will back. `None`: another took over, and has dealt with
-    /// the will.
+    /// Ends a session's entry if it still is the live one, and gives its will back, or the one that it took over and did not pass on.
+    /// `None`: another took over, and deals with the will. Those whose place it took, and who were not told yet, end too.
     pub fn remove(&self, client: &ClientIdentity, epoch: SessionEpoch) -> Option<Option<Box<Message>>> {
         let mut shard = self.shard(client).lock();
-        if shard.get(client).is_some_and(|live| live.epoch == epoch) {
-            shard.remove(client).map(|live| live.will)
-        } else {
-            None
+        let live = shard.get_mut(client)?;
+        if live.epoch != epoch {
+            // Gone by itself: it need not be told any more.
+            live.older.retain(|older| older.epoch != epoch);
+            return None;
         }
+        let live = shard.remove(client)?;
+        drop(shard);
+        tell(live.older, epoch);
+        Some(live.will)
     }
 
-    /// Asks the live session of a client to close. Says whether there was one.
+    /// Asks the live session of a client to close, and those whose place it took and who live on until its fence is queued. Says whether
+    /// there was one.
     pub fn close(&self, client: &ClientIdentity, reason: CloseReason) -> bool {
-        let control = self.shard(client).lock().get(client).map(|live| live.control.clone());
-        match control {
-            Some(control) => {
-                control.close(reason);
-                true
-            }
-            None => false,
-        }
+        let found = self.shard(client).lock().get(client).map(|live| live.controls().cloned().collect::<Vec<_>>());
+        found.iter().flatten().for_each(|control| control.close(reason.clone()));
+        found.is_some()
     }
 
     /// Takes the session of a registering device in, so that a revocation finds it.
@@ -250,10 +319,10 @@ impl Sessions {
         RegisteringPlace { sessions: Arc::clone(self), number }
     }
 
-    /// Walks all sessions of both roles. A shard is locked while it is walked: `visit` must return at once.
+    /// Walks all sessions of both roles, also those whose place was taken and who were not told yet. A shard is locked while it is walked: `visit` must return at once.
     fn walk(&self, mut visit: impl FnMut(&Arc<dyn SessionControl>)) {
         for shard in &self.shards {
-            shard.lock().values().for_each(|live| visit(&live.control));
+            shard.lock().values().flat_map(Live::controls).for_each(&mut visit);
         }
         self.registering.lock().sessions.values().for_each(visit);
     }
@@ -322,150 +391,4 @@ impl std::fmt::Debug for Sessions {
 }
 
 #[cfg(test)]
-mod tests {
-    use unicity_identity::{GenerationId, KeyFingerprint, QoS, Timestamp};
-
-    use super::*;
-    use crate::{AuthMethod, SessionStamp};
-
-    struct Handle(Mutex<Vec<CloseReason>>);
-    impl SessionControl for Handle {
-        fn close(&self, reason: CloseReason) {
-            self.0.lock().push(reason);
-        }
-    }
-
-    fn client() -> ClientIdentity {
-        ClientIdentity { hub: "default".parse().unwrap(), device_id: "d".parse().unwrap(), module_id: None }
-    }
-
-    fn will(counter: u64) -> Box<Message> {
-        let stamp = SessionStamp {
-            client: client(),
-            generation: GenerationId(1),
-            auth_method: AuthMethod::Sas,
-            key_fingerprint: KeyFingerprint([0; 32]),
-            epoch: epoch(counter),
-        };
-        Box::new(Message {
-            stamp: Arc::new(stamp),
-            enqueued: Timestamp(0),
-            qos: QoS::AtLeastOnce,
-            dup: false,
-            will: true,
-            properties: vec![],
-            system_properties: vec![],
-            body: Default::default(),
-        })
-    }
-
-    fn epoch(counter: u64) -> SessionEpoch {
-        SessionEpoch { boot: 1, counter }
-    }
-
-    #[test]
-    fn the_newest_epoch_is_the_live_one_in_whatever_order_they_come() {
-        let sessions = Sessions::default();
-        let handle = || Arc::new(Handle(Mutex::default()));
-        assert!(matches!(sessions.insert(&client(), epoch(2), handle()), Inserted::First));
-        assert!(
-            matches!(sessions.insert(&client(), epoch(1), handle()), Inserted::Superseded { by } if by == epoch(2))
-        );
-        assert!(
-            matches!(sessions.insert(&client(), epoch(3), handle()), Inserted::TookOver(old) if old.epoch == epoch(2))
-        );
-        assert_eq!(sessions.len(), 1);
-        assert!(sessions.remove(&client(), epoch(2)).is_none(), "the older one finds that it was taken over");
-        assert!(sessions.remove(&client(), epoch(3)).is_some());
-        assert!(sessions.is_empty());
-    }
-
-    #[test]
-    fn a_session_has_a_will_only_from_its_acceptance_on() {
-        let sessions = Sessions::default();
-        let handle = || Arc::new(Handle(Mutex::default()));
-        let taken_over = |inserted| match inserted {
-            Inserted::TookOver(old) => old.will.map(|will| will.stamp.epoch),
-            other => panic!("{other:?}"),
-        };
-        assert!(!sessions.arm(&client(), epoch(1), Some(will(1))), "it was never in the table");
-        sessions.insert(&client(), epoch(1), handle());
-        // Taken over while it opens: there is no will, and none can come later.
-        assert_eq!(taken_over(sessions.insert(&client(), epoch(2), handle())), None);
-        assert!(!sessions.arm(&client(), epoch(1), Some(will(1))));
-        assert!(sessions.arm(&client(), epoch(2), Some(will(2))));
-        assert_eq!(taken_over(sessions.insert(&client(), epoch(3), handle())), Some(epoch(2)));
-        assert!(!sessions.arm(&client(), epoch(2), Some(will(2))), "its will is with the newer one already");
-        assert!(sessions.arm(&client(), epoch(3), None), "a session without a will is asked too");
-        assert!(sessions.remove(&client(), epoch(3)).is_some_and(|will| will.is_none()));
-        assert!(!sessions.arm(&client(), epoch(3), Some(will(3))));
-    }
-
-    struct Known(Arc<SessionFacts>, Mutex<usize>);
-    impl SessionControl for Known {
-        fn close(&self, _: CloseReason) {
-            *self.1.lock() += 1;
-        }
-        fn facts(&self) -> Option<&SessionFacts> {
-            Some(&self.0)
-        }
-    }
-
-    fn known(registration: &str, rejudge: Option<Rejudge>) -> Arc<Known> {
-        let facets = Facets { registration: Some(registration.parse().unwrap()), ..Facets::default() };
-        Arc::new(Known(Arc::new(SessionFacts { facets, rejudge }), Mutex::default()))
-    }
-
-    #[test]
-    fn a_predicate_reaches_hub_sessions_and_registering_ones_alike() {
-        let sessions = Arc::new(Sessions::default());
-        let reason = CloseReason::IdentityChanged("revoked");
-        let (hub, registering, other) = (known("a", None), known("a", None), known("b", None));
-        sessions.insert(&client(), epoch(1), hub.clone());
-        let place = sessions.enter_registering(registering.clone());
-        let _other = sessions.enter_registering(other.clone());
-        // One that is not described yet is passed over.
-        let _new = sessions.enter_registering(Arc::new(Handle(Mutex::default())));
-        let meant = |facets: &Facets| facets.registration.as_ref().is_some_and(|id| id.as_str() == "a");
-        assert_eq!((sessions.count_where(meant), sessions.close_where(&reason, meant)), (2, 2));
-        assert_eq!((*hub.1.lock(), *registering.1.lock(), *other.1.lock()), (1, 1, 0));
-        drop(place);
-        assert_eq!(sessions.close_where(&reason, meant), 1, "who has left is not found");
-    }
-
-    #[test]
-    fn sessions_of_certificates_are_judged_again_and_others_are_left_alone() {
-        let sessions = Arc::new(Sessions::default());
-        let (good, bad, key) =
-            (known("a", Some(Arc::new(|| true))), known("b", Some(Arc::new(|| false))), known("c", None));
-        let _places = [good.clone(), bad.clone(), key.clone()].map(|control| sessions.enter_registering(control));
-        assert_eq!(sessions.rejudge(&CloseReason::Stopping), 1);
-        assert_eq!((*good.1.lock(), *bad.1.lock(), *key.1.lock()), (0, 1, 0));
-    }
-
-    #[test]
-    fn an_older_session_stays_if_it_is_told_to_and_modules_are_apart() {
-        let sessions = Sessions::default();
-        let handle = || Arc::new(Handle(Mutex::default()));
-        assert!(matches!(sessions.insert_unless(&client(), epoch(1), handle(), |_| true), Inserted::First));
-        let stays = sessions.insert_unless(&client(), epoch(2), handle(), |older| older.is_alive());
-        assert!(matches!(stays, Inserted::OlderStays { epoch: older } if older == epoch(1)));
-        assert_eq!(sessions.live(&client()), Some(epoch(1)));
-        let module = |name: &str| ClientIdentity { module_id: Some(name.parse().unwrap()), ..client() };
-        for (number, client) in [(3, module("a")), (4, module("b"))] {
-            assert!(matches!(sessions.insert_unless(&client, epoch(number), handle(), |_| true), Inserted::First));
-        }
-        assert_eq!(sessions.len(), 3, "a device and each of its modules have a session of their own");
-        assert!(matches!(sessions.insert_unless(&client(), epoch(5), handle(), |_| false), Inserted::TookOver(_)));
-    }
-
-    #[test]
-    fn closing_reaches_the_live_session_only() {
-        let sessions = Sessions::default();
-        let handle = Arc::new(Handle(Mutex::default()));
-        assert!(!sessions.close(&client(), CloseReason::Stopping));
-        sessions.insert(&client(), epoch(1), handle.clone());
-        assert!(sessions.close(&client(), CloseReason::IdentityChanged("disabled")));
-        assert_eq!(*handle.0.lock(), [CloseReason::IdentityChanged("disabled")]);
-    }
-}
+mod tests;

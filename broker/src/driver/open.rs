@@ -1,9 +1,10 @@
 //! How a hub client becomes the one session of its identity (design rules 7, 8 and 12).
 //!
 //! The order is all: the older session's will, then the fence, both through the partition's queue; then the older session is told
-//! to end; and only when the fence has taken effect, and the identity is still what it was, does the client get its CONNACK. A
-//! disabling in between finds either this session in the table, or is found by the second look. The new session's own will comes
-//! last: a refused CONNECT has none (MQTT-3.1.2-8).
+//! to end. Until then the table keeps it, and its will: what ends the client ends it too, and who comes next while this one waits for
+//! room takes over from both. Only when the fence has taken effect, and the identity is still what it was, does the client get its
+//! CONNACK. A disabling in between finds either this session in the table, or is found by the second look. The new session's own
+//! will comes last: a refused CONNECT has none (MQTT-3.1.2-8).
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -13,8 +14,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::{debug, info};
 use unicity_hub::{
-    AppendDone, AppendError, AuthMethod, CloseReason, Entry, HubCertificate, HubClaim, HubGrant, Message, Rejudge,
-    SessionControl, SessionEpoch, SessionFacts, SessionStamp, authenticate, partition_of,
+    AppendDone, AppendError, Appended, AuthMethod, Entry, HubCertificate, HubClaim, HubGrant, Message, Rejudge,
+    SessionControl, SessionFacts, SessionStamp, WillPassed, authenticate, partition_of,
 };
 use unicity_identity::{Facets, Refusal};
 use unicity_provisioning::{Actor, Command, PresentedChain, Request};
@@ -22,25 +23,13 @@ use unicity_provisioning::{Actor, Command, PresentedChain, Request};
 use super::Shared;
 use super::clones::{self, Facts};
 use super::mailbox::Mailbox;
-use super::place::{Place, nobody_waits, submit};
+use super::place::Place;
 use crate::codec::Password;
 use crate::metrics::Guarantee;
 use crate::session::{HubConnect, HubOpened, WillMessage};
 
 /// A deadline further away than this is none.
 const DEADLINE_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
-
-/// The older session: it is told to end when the fence is queued, and in any case, should this task be dropped before.
-struct Displaced {
-    control: Arc<dyn SessionControl>,
-    by: SessionEpoch,
-}
-
-impl Drop for Displaced {
-    fn drop(&mut self) {
-        self.control.close(CloseReason::TakenOver { by: self.by });
-    }
-}
 
 fn unavailable(why: impl Into<String>) -> Refusal {
     Refusal::Unavailable { why: why.into() }
@@ -165,44 +154,14 @@ pub(super) async fn open(
     let took_over = displaced.as_ref().map(|old| (old.epoch, old.control.is_alive()));
     clones::opened(&shared, &stamp, peer, &facts, &connect, took_over);
     let noted = took_over.and_then(|(older, _)| clones::leaf(&shared, &stamp, older));
-    let displaced = match displaced {
-        None => None,
-        Some(old) => {
-            if old.epoch >= epoch {
-                shared.metrics.violated(Guarantee::U3);
-            }
-            shared.metrics.took_over();
-            info!(device.id = %client, epoch = %epoch, older = %old.epoch, "session takes over a live one");
-            let displaced = Displaced { control: old.control, by: epoch };
-            if let Some(mut will) = old.will {
-                will.enqueued = shared.parts.environment.now();
-                shared.metrics.will_submitted();
-                submit(&shared, &stamp, partition, Entry::Message(will), nobody_waits()).await;
-            }
-            Some(displaced)
+    if let Some(old) = displaced {
+        if old.epoch >= epoch {
+            shared.metrics.violated(Guarantee::U3);
         }
-    };
-    let (done, opened) = oneshot::channel();
-    let mut next: (Entry, AppendDone) =
-        (Entry::Open { client: client.clone(), epoch }, Box::new(move |result| drop(done.send(result))));
-    loop {
-        // Looked at before each try: while this one waits for room, newer sessions may come, open and go, and an opening behind
-        // all that would be the fence's newest.
-        match shared.parts.sessions.live(&client) {
-            Some(live) if live == epoch => {}
-            Some(by) => return Err(unavailable(format!("a newer session of this client has begun ({by})"))),
-            None => return Err(unavailable("a newer session of this client has come and gone")),
-        }
-        if mailbox.is_close_asked() {
-            return Err(unavailable("the session was ended before it began"));
-        }
-        match shared.parts.log.submit(&client.hub, partition, next.0, next.1) {
-            Ok(()) => break,
-            Err(back) => next = back,
-        }
-        shared.parts.log.space(&client.hub, partition).await;
+        shared.metrics.took_over();
+        info!(device.id = %client, epoch = %epoch, older = %old.epoch, "session takes over a live one");
     }
-    drop(displaced);
+    let opened = queue_fence(&shared, &place, &mailbox).await?;
     let (opened, noted) = tokio::join!(opened, clones::synced(noted));
     // A takeover is told only when its leaf is in the log (design rule 8).
     noted.map_err(unavailable)?;
@@ -238,6 +197,44 @@ pub(super) async fn open(
         entropy: shared.parts.environment.entropy(),
     };
     Ok((opened, place))
+}
+
+/// Queues the will of whom this session took over from, then its own opening, and tells the older ones to end.
+async fn queue_fence(
+    shared: &Shared,
+    place: &Place,
+    mailbox: &Mailbox,
+) -> Result<oneshot::Receiver<Result<Appended, AppendError>>, Refusal> {
+    let (log, sessions) = (&shared.parts.log, &shared.parts.sessions);
+    let SessionStamp { client, epoch, .. } = place.stamp.as_ref();
+    let (done, opened) = oneshot::channel();
+    let mut next: (Entry, AppendDone) =
+        (Entry::Open { client: client.clone(), epoch: *epoch }, Box::new(move |result| drop(done.send(result))));
+    loop {
+        // Before the will: who is cut leaves none.
+        if mailbox.is_close_asked() {
+            return Err(unavailable("the session was ended before it began"));
+        }
+        // Looked at before each try: while this one waits for room, newer sessions may come, open and go, and an opening behind
+        // all that would be the fence's newest.
+        let passed = sessions.pass_will(client, *epoch, |will| place.queue_will(will));
+        match passed {
+            WillPassed::NotLive(Some(by)) => {
+                return Err(unavailable(format!("a newer session of this client has begun ({by})")));
+            }
+            WillPassed::NotLive(None) => return Err(unavailable("a newer session of this client has come and gone")),
+            WillPassed::Queued | WillPassed::Nothing | WillPassed::NoRoom => {}
+        }
+        if passed != WillPassed::NoRoom {
+            match log.submit(&client.hub, place.partition, next.0, next.1) {
+                Ok(()) => break,
+                Err(back) => next = back,
+            }
+        }
+        log.space(&client.hub, place.partition).await;
+    }
+    sessions.fenced(client, *epoch);
+    Ok(opened)
 }
 
 /// What the client kept from an earlier session. A clean one ends what there was; an ordinary CONNECT writes nothing.

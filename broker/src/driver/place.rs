@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{debug, warn};
-use unicity_hub::{AppendDone, Entry, SessionStamp};
+use unicity_hub::{AppendDone, Entry, Message, SessionStamp};
 
 use super::Shared;
 
@@ -41,6 +41,20 @@ impl Place {
 
     fn close_entry(&self) -> Entry {
         Entry::Close { client: self.stamp.client.clone(), epoch: self.stamp.epoch }
+    }
+
+    /// Queues the will of a session that was taken over, without waiting; gives it back if there is no room.
+    pub(super) fn queue_will(&self, mut will: Box<Message>) -> Result<(), Box<Message>> {
+        will.enqueued = self.shared.parts.environment.now();
+        let hub = &self.stamp.client.hub;
+        match self.shared.parts.log.submit(hub, self.partition, Entry::Message(will), nobody_waits()) {
+            Ok(()) => {
+                self.shared.metrics.will_submitted();
+                Ok(())
+            }
+            Err((Entry::Message(will), _)) => Err(will),
+            Err(_) => Ok(()),
+        }
     }
 
     /// Ends the session: out of the table at once; then its will, if it is to be stored and nobody took over, then the fence, both

@@ -10,6 +10,7 @@ mod limits;
 mod model;
 mod provisioning;
 mod revocation;
+mod room;
 mod sessions;
 mod telemetry;
 mod world;

@@ -10,4 +10,5 @@ mod commits;
 mod faults;
 mod model;
 mod opening;
+mod races;
 mod revocations;
