@@ -31,6 +31,8 @@ pub enum Decision {
         device_id: String,
         /// `operationId`.
         operation_id: Option<String>,
+        /// `payload`, which the service gives to the device.
+        payload: Option<Value>,
     },
     /// Ask for the state of an operation after a wait.
     Poll {
@@ -72,9 +74,12 @@ pub fn decide(answer: Answer<'_>) -> Result<Decision, SimError> {
             None => Err(SimError::Protocol("`assigning` without operationId".to_owned())),
         },
         Some("assigned") => match (text(state, "assignedHub"), text(state, "deviceId"), text(state, "status")) {
-            (Some(hub_host), Some(device_id), Some(inner)) if inner == "assigned" => {
-                Ok(Decision::Assigned { hub_host, device_id, operation_id: text(&body, "operationId") })
-            }
+            (Some(hub_host), Some(device_id), Some(inner)) if inner == "assigned" => Ok(Decision::Assigned {
+                hub_host,
+                device_id,
+                operation_id: text(&body, "operationId"),
+                payload: state.get("payload").filter(|payload| !payload.is_null()).cloned(),
+            }),
             _ => Err(SimError::Protocol(
                 "`assigned` without assignedHub, deviceId and status in registrationState".to_owned(),
             )),
@@ -110,13 +115,14 @@ mod tests {
     #[test]
     fn assigned_in_the_first_answer_and_after_a_poll_is_one() {
         let body = r#"{"operationId":"4.ab","status":"assigned","registrationState":{
-            "registrationId":"dev-1","assignedHub":"Hub.Example","deviceId":"Dev-1","status":"assigned"}}"#;
+            "registrationId":"dev-1","assignedHub":"Hub.Example","deviceId":"Dev-1","status":"assigned","payload":{"a":1}}}"#;
         assert_eq!(
             decide_on(200, None, body).unwrap(),
             Decision::Assigned {
                 hub_host: "Hub.Example".to_owned(),
                 device_id: "Dev-1".to_owned(),
-                operation_id: Some("4.ab".to_owned())
+                operation_id: Some("4.ab".to_owned()),
+                payload: Some(serde_json::json!({"a": 1})),
             }
         );
     }

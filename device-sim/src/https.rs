@@ -76,14 +76,14 @@ pub(crate) async fn provision(
         times.connect = reply.connect;
         let answer = Answer { status: reply.status, retry_after: reply.retry_after, body: &reply.body };
         let after = match decide(answer)? {
-            Decision::Assigned { hub_host, device_id, operation_id } => {
+            Decision::Assigned { hub_host, device_id, operation_id, payload } => {
                 // The key of the hub identity comes with the assignment, and may be another one.
                 if let Some(blob) = second_blob(&reply.body)? {
                     tpm.take(blob, env).await?;
                 }
                 times.register = started.elapsed().saturating_sub(times.connect);
                 let device_id = device_id.parse().map_err(|error| SimError::Protocol(format!("{error}")))?;
-                return Ok(Assignment { hub_host, device_id, operation_id, times });
+                return Ok(Assignment { hub_host, device_id, operation_id, payload, times });
             }
             Decision::Poll { operation_id, after } => {
                 operation = Some(operation_id);

@@ -51,7 +51,7 @@ pub use issue::{DeviceIssuer, Issued};
 pub use life::DeviceOutcome;
 pub use message::{Message, MessageSource};
 pub use progress::{Progress, ProgressSnapshot};
-pub use provision::{Assignment, ProvisionTimes, provision, provision_with};
+pub use provision::{Assignment, ProvisionTimes, provision, provision_saying, provision_with};
 pub use rumqtt::RumqttClient;
 pub use stages::{Stage, StageHistograms};
 pub use summary::{ErrorSummary, StageSummary, Summary};

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 use unicity_identity::{DeviceId, Environment};
 
@@ -21,6 +22,8 @@ pub struct Assignment {
     pub device_id: DeviceId,
     /// The operation that assigned it, if the answer said.
     pub operation_id: Option<String>,
+    /// What the service gives to the device, if it does.
+    pub payload: Option<Value>,
     /// How long each step took.
     #[serde(skip)]
     pub times: ProvisionTimes,
@@ -72,6 +75,20 @@ pub async fn provision_with<C: MqttClient>(
     device: &Device,
     env: &Environment,
 ) -> Result<Assignment, SimError> {
+    provision_saying::<C>(dialer, endpoint, device, None, env).await
+}
+
+/// [`provision_with`] a payload of the device's own. Over HTTPS, which a device with a TPM takes, there is none.
+///
+/// # Errors
+/// As [`provision`].
+pub async fn provision_saying<C: MqttClient>(
+    dialer: &Dialer,
+    endpoint: &Endpoint,
+    device: &Device,
+    payload: Option<&Value>,
+    env: &Environment,
+) -> Result<Assignment, SimError> {
     if let Credential::Tpm(tpm) = &device.key {
         return https::provision(dialer, endpoint, device, tpm, env).await;
     }
@@ -80,14 +97,18 @@ pub async fn provision_with<C: MqttClient>(
     let target = dialer.endpoint(endpoint, &device.key)?;
     let mut client = C::connect(&target, device.provisioning_login(env, limits.keep_alive).await?).await?;
     let mut times = ProvisionTimes { connect: started.elapsed(), ..ProvisionTimes::default() };
-    let assigned = register(&mut client, device, env, limits, &mut times).await;
+    let mut body = json!({"registrationId": device.registration_id.as_str()});
+    if let Some(payload) = payload {
+        body["payload"] = payload.clone();
+    }
+    let assigned = register(&mut client, Bytes::from(body.to_string()), env, limits, &mut times).await;
     client.disconnect().await;
     assigned
 }
 
 async fn register<C: MqttClient>(
     client: &mut C,
-    device: &Device,
+    body: Bytes,
     env: &Environment,
     limits: &Limits,
     times: &mut ProvisionTimes,
@@ -98,7 +119,6 @@ async fn register<C: MqttClient>(
     times.subscribe = started.elapsed();
 
     let started = Instant::now();
-    let body = Bytes::from(format!(r#"{{"registrationId":"{}"}}"#, device.registration_id));
     let mut operation: Option<String> = None;
     loop {
         let rid = env.entropy().tracking_id().to_string();
@@ -112,10 +132,10 @@ async fn register<C: MqttClient>(
         times.requests += 1;
         let (status, decision) = within(limits.answer, "answer to the registration", answered(client, &rid)).await?;
         let after = match decision {
-            Decision::Assigned { hub_host, device_id, operation_id } => {
+            Decision::Assigned { hub_host, device_id, operation_id, payload } => {
                 times.register = started.elapsed();
                 let device_id = device_id.parse().map_err(|error| SimError::Protocol(format!("{error}")))?;
-                return Ok(Assignment { hub_host, device_id, operation_id, times: *times });
+                return Ok(Assignment { hub_host, device_id, operation_id, payload, times: *times });
             }
             Decision::Poll { operation_id, after } => {
                 operation = Some(operation_id);

@@ -17,6 +17,8 @@ pub enum Actor {
     Owner,
     /// Who copied it.
     Thief,
+    /// Who runs the service.
+    Operator,
 }
 
 /// What the server did, as a client sees it: no more than that.
@@ -60,7 +62,9 @@ pub enum Seen {
 }
 
 impl Seen {
-    pub(super) fn of(error: &SimError) -> Self {
+    /// What an error says of the server.
+    #[must_use]
+    pub fn of(error: &SimError) -> Self {
         match error {
             SimError::Refused(code) => Self::Connack { code: code.0 },
             SimError::Rejected { status, rejection } => Self::of_answer(*status, rejection),
@@ -75,7 +79,9 @@ impl Seen {
         Self::Status { status, code: rejection.code, tracking_id: rejection.tracking_id.clone() }
     }
 
-    pub(super) fn of_publish(outcome: &Result<RawOutcome, SimError>) -> Self {
+    /// What became of a publish.
+    #[must_use]
+    pub fn of_publish(outcome: &Result<RawOutcome, SimError>) -> Self {
         match outcome {
             Ok(RawOutcome::Acknowledged) => Self::Acknowledged,
             Ok(RawOutcome::Ended(_)) => Self::Closed,

@@ -23,7 +23,7 @@ mod registration;
 mod revoke;
 mod suspects;
 pub(crate) mod tail;
-mod verify_message;
+pub(crate) mod verify_message;
 mod why;
 
 use std::path::PathBuf;

@@ -30,6 +30,8 @@ pub(super) struct Stored {
     pub(super) certified: u64,
     /// Devices whose key is in a TPM.
     pub(super) with_tpm: u64,
+    /// The fleet's newest message, as the log shows it.
+    pub(super) newest: Option<String>,
     /// A message of an older epoch that stands behind a newer one's of the same device.
     pub(super) epochs_out_of_order: u64,
 }
@@ -61,6 +63,7 @@ pub(super) async fn stored(client: &Client, tpms: &[String]) -> Outcome<Stored> 
             continue;
         }
         stored.messages += 1;
+        stored.newest = Some(String::from_utf8_lossy(line).into_owned());
         identities.insert((text("hub"), device.clone(), text("generation")));
         keys.insert(text("key_fingerprint"));
         if text("auth_method") == "x509" {

@@ -1,10 +1,15 @@
 //! `unicity demo`: the main job in one process. A complete server in an empty directory, an enrolled group, devices that boot
 //! knowing one endpoint, and a verdict over what was stored.
 
+mod acts;
 mod attacks;
 mod checks;
+mod evidence;
 mod factory;
 mod live;
+mod proof;
+mod row;
+mod script;
 mod verdict;
 
 use std::path::PathBuf;
@@ -66,7 +71,8 @@ struct Stage {
 }
 
 pub(crate) async fn run(global: &Global, args: &DemoArgs) -> Outcome {
-    logging::start(LogFormat::Auto, "warn")?;
+    // That two devices fight is what the demo is about, and stands in its table.
+    logging::start(LogFormat::Auto, "warn,unicity_broker::driver::clones=error")?;
     let began = Instant::now();
     let tpms = factory::Tpms::make(size(args.devices));
     let temporary = match &args.keep {
@@ -89,13 +95,15 @@ pub(crate) async fn run(global: &Global, args: &DemoArgs) -> Outcome {
         running.addresses().https,
         data.path().display()
     );
-    let outcome = show(args, &data, &running, tpms, began).await;
+    let outcome = show(args, &data, &running, tpms).await;
     // The server is stopped in order whatever came of the demo; its own failure counts only after the demo's.
     let stopped = running.stop(Duration::from_secs(3)).await;
-    let verdict = outcome?;
+    let shown = outcome?;
     stopped?;
+    eprintln!("checks   the audit log, with the public key alone");
+    let verdict = shown.verdict(&data, began)?;
     if let Some(kept) = &args.keep {
-        eprintln!("kept     {0}: try `unicity audit verify --data {0}`", kept.display());
+        eprintln!("{}", proof::Proof::how(kept));
     }
     verdict.print(global.json)?;
     if verdict.passed() { Ok(()) } else { Err(CommandError::new("the demo's verdict is not what it should be")) }
@@ -105,9 +113,12 @@ fn plan(data: &DataDir, args: &DemoArgs) -> Outcome<Plan> {
     let address = |option: &str, text: &str| {
         Address::parse(text, &format!("--{option}")).map_err(|why| CommandError::usage(format!("--{option}: {why}")))
     };
+    let mut config = config::defaults();
+    // A copy of an old disk is one of the attacks.
+    config.clones.continuity = true;
     Ok(Plan {
         data: data.clone(),
-        config: config::defaults(),
+        config,
         mqtt: address("mqtt", &args.mqtt)?,
         https: Some(address("https", &args.https)?),
         admin: address("admin", &args.admin)?,
@@ -116,42 +127,64 @@ fn plan(data: &DataDir, args: &DemoArgs) -> Outcome<Plan> {
     })
 }
 
-async fn show(
-    args: &DemoArgs,
-    data: &DataDir,
-    running: &Running,
-    tpms: factory::Tpms,
-    began: Instant,
-) -> Outcome<verdict::Verdict> {
+async fn show(args: &DemoArgs, data: &DataDir, running: &Running, tpms: factory::Tpms) -> Outcome<Shown> {
     let stage = set_stage(data, running).await?;
     let mut devices = Device::group_members(&stage.group_key, "device-", size(args.devices), &stage.id_scope)
         .context("the devices' names")?;
     let (certified, issuer) = factory::equip(data, &stage.dps_client, &mut devices).await?;
     let tpms = tpms.equip(&stage.dps_client, &mut devices).await?;
+    let with_tpm = match tpms.len() {
+        0 => String::new(),
+        count => format!(", {count} by TPM (swtpm)"),
+    };
     eprintln!(
-        "factory  id scope {}: group `demo`, each device's key derived from one; group `demo-x509`, {certified} devices with \
-         certificates below an intermediate",
-        stage.id_scope
+        "factory  id scope {}: {} devices by keys derived from group `demo`'s, {certified} by certificates of group `demo-x509`{with_tpm}",
+        stage.id_scope,
+        devices.len() as u64 - certified - tpms.len() as u64,
     );
     match tpms.len() {
         0 if SoftTpm::is_available() && args.devices < 3 => eprintln!("         too few devices for one with a TPM"),
         0 if SoftTpm::is_available() => eprintln!("         no device with a TPM"),
         0 => eprintln!("         no device with a TPM: {}", SimError::NoSwtpm),
-        count => eprintln!("         {count} devices with a TPM (swtpm), each enrolled by its endorsement key"),
+        _ => {}
     }
     let result = boot(args, &stage, devices.clone()).await;
-    eprintln!("thieves  copied keys, certificates and tokens, another device's topic");
-    let attacks = attacks::run(&stage, &devices, &issuer).await;
-    eprintln!("checks   what the log holds");
+    eprintln!(
+        "thieves  copied keys, certificates, tokens and disks; fights for a session; another device's topic; revocations"
+    );
+    let mut attacks = attacks::run(&stage, &devices, &issuer).await;
+    eprintln!("checks   what the log holds, and what the server has to show");
+    let metrics = running.broker().metrics().snapshot();
+    evidence::gather(&stage, &metrics, &mut attacks).await?;
     let stored = checks::stored(&stage.hub_client, &tpms).await?;
-    let violations = running.broker().metrics().snapshot();
+    let sealed = proof::seal(&stage, data, stored.newest.as_deref()).await?;
     let asked = verdict::Asked {
         devices: u64::from(args.devices),
         certified,
         with_tpm: tpms.len() as u64,
         messages: u64::from(args.messages),
     };
-    Ok(verdict::Verdict::new(asked, &result, attacks, &stored, &violations, began.elapsed()))
+    Ok(Shown { asked, result, attacks, stored, metrics, sealed })
+}
+
+/// What happened while the server ran.
+struct Shown {
+    asked: verdict::Asked,
+    result: FleetResult,
+    attacks: Vec<row::Row>,
+    stored: checks::Stored,
+    metrics: Vec<unicity_broker::MetricSample>,
+    sealed: proof::Sealed,
+}
+
+impl Shown {
+    /// Checks what needs no server, and judges.
+    fn verdict(self, data: &DataDir, began: Instant) -> Outcome<verdict::Verdict> {
+        let Self { asked, result, mut attacks, stored, metrics, sealed } = self;
+        let (proof, tampered) = proof::check(data, sealed)?;
+        attacks.push(tampered);
+        Ok(verdict::Verdict::new(asked, &result, attacks, proof, &stored, &metrics, began.elapsed()))
+    }
 }
 
 fn size(number: u32) -> usize {

@@ -1,4 +1,32 @@
 //! The demo's verdict: what should be, what is, and the times of each stage.
+//!
+//! With `--json` it is one object, to which members are only added:
+//!
+//! | member | what |
+//! | --- | --- |
+//! | `verdict` | `pass`, if every check, attack and proof is as it should be; else `fail`, and exit code 1 |
+//! | `checks` | `[{"check", "expected", "found", "passed"}]`; numbers as text |
+//! | `attacks` | `[{"attack", "owner", "expected", "seen", "ok", "meaning", "steps", "evidence"}]`, see below |
+//! | `audit` | `{"verified": true, "origin", "size", "root", "entryBytes", "continues"}`, as `audit verify` shows it; or `{"verified": false, "reason"}` |
+//! | `message` | one stored message, as `verify-message` shows it; or `{"verdict": "unchecked", "reason"}` |
+//! | `stages` | `[{"stage", "count", "p50_us", "p90_us", "p99_us", "max_us"}]` |
+//! | `fleet` | the simulator's own summary |
+//! | `elapsed_ms` | from the first moment to this one |
+//!
+//! Of an attack, `attack` is its name, `owner` the kind of the owner's credential (`key`, `certificate`, `tpm`, `-`). `expected` is what
+//! should come of it: `refused`, `took-over`, `accepted`, `suspected`, `quarantined`, `revoked` or `found`. `seen` begins with what did
+//! come of it, and may go on with a colon and by what. `steps` is `[{"at_ms", "who", "step", "seen", ...}]`. A piece of `evidence` has
+//! `kind`, and the members that the server shows it with:
+//!
+//! | kind | members |
+//! | --- | --- |
+//! | `refusal` | those of `GET /unicity/refusals`: `trackingId`, `errorCode`, `errorName`, `cause`, ... |
+//! | `leaf` | `index`, `leaf`: an entry of the audit log |
+//! | `standing` | those of `GET /unicity/standing` at that moment |
+//! | `revocation` | `revoke`, the answer to the command; `cutSeenAfterMs`, `refusedAfterMs` since it was given |
+//! | `metric` | `name`, `cause`, `value` |
+//! | `finding` | `file`, `entry`, `reason`: the place that the verifier names |
+//! | `missing` | `what`: evidence that should be there and is not |
 
 use std::time::Duration;
 
@@ -6,8 +34,9 @@ use serde_json::{Value, json};
 use unicity_broker::MetricSample;
 use unicity_device_sim::FleetResult;
 
-use super::attacks::Row;
 use super::checks::Stored;
+use super::proof::Proof;
+use super::row::Row;
 use crate::cli::output;
 use crate::error::Outcome;
 
@@ -42,6 +71,7 @@ pub(super) struct Asked {
 pub(super) struct Verdict {
     checks: Vec<Check>,
     attacks: Vec<Row>,
+    proof: Proof,
     stages: Vec<Value>,
     summary: Value,
     elapsed: Duration,
@@ -53,6 +83,7 @@ impl Verdict {
         asked: Asked,
         result: &FleetResult,
         attacks: Vec<Row>,
+        proof: Proof,
         stored: &Stored,
         metrics: &[MetricSample],
         elapsed: Duration,
@@ -104,6 +135,7 @@ impl Verdict {
         Self {
             checks,
             attacks,
+            proof,
             stages,
             summary: serde_json::to_value(summary).unwrap_or_default(),
             elapsed,
@@ -112,7 +144,7 @@ impl Verdict {
     }
 
     pub(super) fn passed(&self) -> bool {
-        self.checks.iter().all(|check| check.passed) && self.attacks.iter().all(Row::passed)
+        self.checks.iter().all(|check| check.passed) && self.attacks.iter().all(Row::passed) && self.proof.passed()
     }
 
     pub(super) fn print(&self, as_json: bool) -> Outcome {
@@ -124,10 +156,13 @@ impl Verdict {
                     json!({"check": check.name, "expected": check.expected, "found": check.found, "passed": check.passed})
                 })
                 .collect();
+            let (audit, message) = self.proof.json();
             return output::json(&json!({
                 "verdict": if self.passed() { "pass" } else { "fail" },
                 "checks": checks,
                 "attacks": self.attacks.iter().map(Row::json).collect::<Vec<_>>(),
+                "audit": audit,
+                "message": message,
                 "stages": self.stages,
                 "fleet": self.summary,
                 "elapsed_ms": u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX),
@@ -160,7 +195,9 @@ impl Verdict {
         output::table(&["", "check", "expected", "found"], &rows)?;
         output::line("")?;
         let rows: Vec<Vec<String>> = self.attacks.iter().map(Row::cells).collect();
-        output::table(&["", "attack", "owner's", "expected", "seen", "that is"], &rows)?;
+        output::table(&["", "attack", "owner's", "seen", "evidence of the server"], &rows)?;
+        output::line("")?;
+        self.proof.lines().iter().try_for_each(|line| output::line(line))?;
         if let Some(error) = &self.first_error {
             output::line(&format!("\nfirst error of a device: {error}"))?;
         }

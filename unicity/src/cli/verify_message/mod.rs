@@ -16,8 +16,8 @@ use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::json;
-use unicity_audit::VerifierKey;
+use serde_json::{Value, json};
+use unicity_audit::{Checkpoint, VerifierKey};
 
 use self::chain::{Chain, Step};
 use self::message::Message;
@@ -120,8 +120,47 @@ struct Sources<'a> {
     scan_max: u64,
 }
 
-/// Checks one record and shows what was found; whether nothing speaks against it.
-async fn check(global: &Global, sources: &Sources<'_>, line: &str) -> Outcome<bool> {
+/// What was found out about one record.
+pub(crate) struct Examined {
+    message: Message,
+    steps: Vec<Step>,
+    checkpoint: Option<Checkpoint>,
+    /// `proven`, `attributed` or `refuted`.
+    pub(crate) verdict: &'static str,
+}
+
+impl Examined {
+    /// One line: which message, by which steps.
+    pub(crate) fn summary(&self) -> String {
+        let Message { hub, device, partition, offset, .. } = &self.message;
+        let holds: Vec<&str> = self.steps.iter().filter(|step| step.ok == Some(true)).map(|step| step.name).collect();
+        format!("{hub}/{device} {partition}@{offset} {}: {} hold", self.verdict, holds.join(", "))
+    }
+
+    /// In the documented form.
+    pub(crate) fn to_json(&self) -> Value {
+        let message = &self.message;
+        let mut shown = json!({
+            "verdict": self.verdict,
+            "hub": message.hub, "device": message.device, "partition": message.partition, "offset": message.offset,
+            "key_fingerprint": message.key,
+            "steps": self.steps.iter().map(Step::to_json).collect::<Vec<_>>(),
+        });
+        if let Some(head) = &self.checkpoint {
+            shown["checkpoint"] = json!({"origin": head.origin, "size": head.size, "root": head.root.to_base64()});
+        }
+        shown
+    }
+}
+
+/// Checks one record of a running server against its log, under the public key in the data directory.
+pub(crate) async fn examine(global: &Global, line: &str) -> Outcome<Examined> {
+    let key = KeyArgs { vkey: None }.load(global)?;
+    let (leaves, stored) = (Leaves::open(global, None)?, Stored::Server(global.target()));
+    look(&Sources { leaves: &leaves, stored: &stored, key: &key, scan_max: u64::MAX }, line).await
+}
+
+async fn look(sources: &Sources<'_>, line: &str) -> Outcome<Examined> {
     let message = Message::parse(line)?;
     let mut chain = Chain {
         leaves: sources.leaves,
@@ -132,19 +171,17 @@ async fn check(global: &Global, sources: &Sources<'_>, line: &str) -> Outcome<bo
     };
     let steps = chain.steps(&message).await?;
     let verdict = verdict(&steps);
+    Ok(Examined { checkpoint: chain.checkpoint, message, steps, verdict })
+}
+
+/// Checks one record and shows what was found; whether nothing speaks against it.
+async fn check(global: &Global, sources: &Sources<'_>, line: &str) -> Outcome<bool> {
+    let examined = look(sources, line).await?;
     if global.json {
-        let mut shown = json!({
-            "verdict": verdict,
-            "hub": message.hub, "device": message.device, "partition": message.partition, "offset": message.offset,
-            "key_fingerprint": message.key,
-            "steps": steps.iter().map(Step::to_json).collect::<Vec<_>>(),
-        });
-        if let Some(head) = &chain.checkpoint {
-            shown["checkpoint"] = json!({"origin": head.origin, "size": head.size, "root": head.root.to_base64()});
-        }
-        output::json(&shown)?;
-        return Ok(verdict != REFUTED);
+        output::json(&examined.to_json())?;
+        return Ok(examined.verdict != REFUTED);
     }
+    let Examined { message, steps, checkpoint, verdict } = &examined;
     output::line(&format!(
         "message      {}/{} {}@{} of {}, generation {}, session {}, message {}, key {}",
         message.hub,
@@ -157,7 +194,7 @@ async fn check(global: &Global, sources: &Sources<'_>, line: &str) -> Outcome<bo
         message.sequence,
         message.key
     ))?;
-    for step in &steps {
+    for step in steps {
         let state = match step.ok {
             Some(true) => "ok",
             Some(false) => "NO",
@@ -166,17 +203,18 @@ async fn check(global: &Global, sources: &Sources<'_>, line: &str) -> Outcome<bo
         let leaf = step.leaf.as_ref().map(|(index, _)| format!("  [leaf {index}]")).unwrap_or_default();
         output::line(&format!("{:11} {state} {}{leaf}", step.name, step.text))?;
     }
-    if let Some(head) = &chain.checkpoint {
+    if let Some(head) = checkpoint {
         output::line(&format!(
             "checkpoint   {} leaves of {}, signed; each leaf above is proven under it",
             head.size, head.origin
         ))?;
     }
     output::line(&format!("verdict      {verdict}: {}", meaning(verdict)))?;
-    Ok(verdict != REFUTED)
+    Ok(*verdict != REFUTED)
 }
 
-const PROVEN: &str = "proven";
+/// The best verdict.
+pub(crate) const PROVEN: &str = "proven";
 const ATTRIBUTED: &str = "attributed";
 const REFUTED: &str = "refuted";
 
