@@ -1,7 +1,7 @@
 //! What several calls need to know of revocations (U7): how one is shown, whether a record is meant by one, which sessions end.
 
 use serde_json::{Value, json};
-use unicity_hub::CloseReason;
+use unicity_hub::{CloseReason, Marked};
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{Facets, KeyFingerprint, Revocation, RevocationTarget};
 use unicity_provisioning::registry::Revoked;
@@ -15,6 +15,9 @@ pub(crate) const REVOKED: CloseReason = CloseReason::IdentityChanged("the device
 /// What the sessions of certificates are told that are not trusted any more.
 const UNTRUSTED: CloseReason =
     CloseReason::IdentityChanged("the certificate is revoked, denied or vouched for by nobody any more");
+
+/// So many sessions are told in one go that they end.
+const ENDING_TOGETHER: usize = 32;
 
 /// The one member that names a target, as a request names it too.
 pub(crate) fn show_target(target: &RevocationTarget) -> Value {
@@ -61,21 +64,36 @@ pub(crate) fn cut(shared: &Shared, revoked: &Revoked) -> usize {
         Some(KeyOwner::Registration(id)) => Some(id),
         _ => None,
     };
-    shared.sessions.close_where(&REVOKED, |facets| {
+    let marked = shared.sessions.mark_where(&REVOKED, |facets| {
         targets.iter().any(|target| facets.are_met_by(target))
             || (owner.is_some() && facets.registration.as_ref() == owner)
-    })
+    });
+    end(marked)
+}
+
+/// Has sessions go that do nothing more, a few at a time, and says how many they are. Thousands that say goodbye at once would hold
+/// everyone else up, and first of all those who are refused now.
+fn end(mut marked: Marked) -> usize {
+    let count = marked.len();
+    if marked.wake(ENDING_TOGETHER) > 0 {
+        tokio::spawn(async move {
+            while marked.wake(ENDING_TOGETHER) > 0 {
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    count
 }
 
 /// Ends the sessions whose proof rests on a key that is denied now.
 pub(crate) fn cut_key(shared: &Shared, key: &KeyFingerprint) -> usize {
-    shared.sessions.close_where(&UNTRUSTED, |facets| facets.relied_on().any(|relied_on| relied_on == key))
+    end(shared.sessions.mark_where(&UNTRUSTED, |facets| facets.relied_on().any(|relied_on| relied_on == key)))
 }
 
 /// Ends the sessions whose certificate would not be let in any more, after a change of authorities, lists or rules.
 pub(crate) async fn cut_untrusted(shared: &Shared) -> Result<usize, Failure> {
     let sessions = shared.sessions.clone();
-    let cut = Shared::blocking(move || Ok(sessions.rejudge(&UNTRUSTED))).await?;
+    let cut = end(Shared::blocking(move || Ok(sessions.rejudge(&UNTRUSTED))).await?);
     if cut > 0 {
         tracing::info!(sessions = cut, "sessions were cut whose certificates are not trusted any more");
     }

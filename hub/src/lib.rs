@@ -24,6 +24,7 @@ pub use ports::{
 };
 pub use record::{AuthMethod, RecordBody, SessionStamp, TelemetryRecord};
 pub use sessions::{
-    CloseReason, Inserted, RegisteringPlace, Rejudge, SessionControl, SessionFacts, Sessions, Takeover, WillPassed,
+    CloseReason, Inserted, Marked, RegisteringPlace, Rejudge, SessionControl, SessionFacts, Sessions, Takeover,
+    WillPassed,
 };
 pub use suspicion::Suspicion;

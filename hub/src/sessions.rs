@@ -31,6 +31,15 @@ pub trait SessionControl: Send + Sync {
     /// Asks the session to close; it may be called more than once.
     fn close(&self, reason: CloseReason);
 
+    /// The first half of [`Self::close`], which costs next to nothing: from its return on the session does nothing more for its client,
+    /// though it may not know yet that it is to go.
+    fn mark(&self, reason: CloseReason) {
+        self.close(reason);
+    }
+
+    /// The second half: has the session go now.
+    fn wake(&self) {}
+
     /// Whether its client counts as alive: a packet of it came lately ([`Liveness`]).
     fn is_alive(&self) -> bool {
         true
@@ -142,6 +151,44 @@ pub struct Sessions {
 struct Registering {
     sessions: HashMap<u64, Arc<dyn SessionControl>>,
     last: u64,
+}
+
+/// Sessions that do nothing more, and are to be told that they go: a few at a time, since thousands at once would stand before everyone
+/// else who wants to run. Who is not told yet when this is dropped is told then.
+#[must_use = "who drops it tells all at once"]
+pub struct Marked(Vec<Arc<dyn SessionControl>>);
+
+impl Marked {
+    /// Those not told yet.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether all are told.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Tells so many, and says how many are left.
+    pub fn wake(&mut self, at_most: usize) -> usize {
+        let left = self.0.len().saturating_sub(at_most);
+        self.0.drain(left..).for_each(|control| control.wake());
+        left
+    }
+}
+
+impl Drop for Marked {
+    fn drop(&mut self) {
+        self.wake(usize::MAX);
+    }
+}
+
+impl std::fmt::Debug for Marked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Marked").field(&self.len()).finish()
+    }
 }
 
 /// A place among the sessions of registering devices, given back when dropped.
@@ -346,14 +393,19 @@ impl Sessions {
     /// Asks all sessions, of both roles, that `meant` picks to close, and says how many there were. A session that opens meanwhile is
     /// not missed if what `meant` rests on was true before: it looks again after it is in the table.
     pub fn close_where(&self, reason: &CloseReason, meant: impl Fn(&Facets) -> bool) -> usize {
-        let found = self.matching(meant);
-        found.iter().for_each(|control| control.close(reason.clone()));
-        found.len()
+        self.mark_where(reason, meant).len()
     }
 
-    /// Judges the sessions of certificates again and closes those that would not be let in any more; says how many. Takes a few
-    /// signatures' time for each: not for an async thread.
-    pub fn rejudge(&self, reason: &CloseReason) -> usize {
+    /// As [`Self::close_where`], for many: when it returns they all do nothing more, and its caller has them go.
+    pub fn mark_where(&self, reason: &CloseReason, meant: impl Fn(&Facets) -> bool) -> Marked {
+        let found = self.matching(meant);
+        found.iter().for_each(|control| control.mark(reason.clone()));
+        Marked(found)
+    }
+
+    /// Judges the sessions of certificates again, and marks those that would not be let in any more. Takes a few signatures' time for
+    /// each: not for an async thread.
+    pub fn rejudge(&self, reason: &CloseReason) -> Marked {
         let mut judged = Vec::new();
         self.walk(|control| {
             if let Some(rejudge) = control.facts().and_then(|facts| facts.rejudge.clone()) {
@@ -361,8 +413,8 @@ impl Sessions {
             }
         });
         judged.retain(|(_, rejudge)| !rejudge());
-        judged.iter().for_each(|(control, _)| control.close(reason.clone()));
-        judged.len()
+        judged.iter().for_each(|(control, _)| control.mark(reason.clone()));
+        Marked(judged.into_iter().map(|(control, _)| control).collect())
     }
 
     /// The epoch of a client's live session.

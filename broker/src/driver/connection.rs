@@ -163,6 +163,13 @@ impl Connection {
                 step = wire.step(read) => Wake::Step(step),
             };
             let now = self.shared.moment();
+            // Whatever it was: one that is to end does nothing more, though the wish has not woken it yet.
+            if self.mailbox.is_close_asked() && !matches!(wake, Wake::Stop) {
+                if let Wake::Job(_) = wake {
+                    self.job = None;
+                }
+                continue;
+            }
             match wake {
                 Wake::Step(step) => self.stepped(now, step),
                 Wake::Job(done) => {

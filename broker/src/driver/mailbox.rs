@@ -77,7 +77,15 @@ impl Mailbox {
 
 impl SessionControl for Mailbox {
     fn close(&self, reason: CloseReason) {
+        self.mark(reason);
+        self.wake();
+    }
+
+    fn mark(&self, reason: CloseReason) {
         self.letters.lock().close.get_or_insert(reason);
+    }
+
+    fn wake(&self) {
         self.arrived.notify_one();
     }
 

@@ -117,7 +117,7 @@ fn sessions_of_certificates_are_judged_again_and_others_are_left_alone() {
     let (good, bad, key) =
         (known("a", Some(Arc::new(|| true))), known("b", Some(Arc::new(|| false))), known("c", None));
     let _places = [good.clone(), bad.clone(), key.clone()].map(|control| sessions.enter_registering(control));
-    assert_eq!(sessions.rejudge(&CloseReason::Stopping), 1);
+    assert_eq!(sessions.rejudge(&CloseReason::Stopping).len(), 1);
     assert_eq!((*good.1.lock(), *bad.1.lock(), *key.1.lock()), (0, 1, 0));
 }
 
@@ -201,4 +201,39 @@ fn closing_reaches_the_live_session_only() {
     sessions.insert(&client(), epoch(1), handle.clone());
     assert!(sessions.close(&client(), CloseReason::IdentityChanged("disabled")));
     assert_eq!(*handle.0.lock(), [CloseReason::IdentityChanged("disabled")]);
+}
+
+#[derive(Default)]
+struct Halves(Mutex<(usize, usize)>, Option<SessionFacts>);
+impl SessionControl for Halves {
+    fn close(&self, reason: CloseReason) {
+        self.mark(reason);
+        self.wake();
+    }
+    fn mark(&self, _: CloseReason) {
+        self.0.lock().0 += 1;
+    }
+    fn wake(&self) {
+        self.0.lock().1 += 1;
+    }
+    fn facts(&self) -> Option<&SessionFacts> {
+        self.1.as_ref()
+    }
+}
+
+#[test]
+fn many_are_marked_at_once_and_told_a_few_at_a_time_and_nobody_is_forgotten() {
+    let sessions = Arc::new(Sessions::default());
+    let facts = || SessionFacts { facets: Facets::default(), rejudge: None };
+    let all: Vec<_> = (0..10).map(|_| Arc::new(Halves(Mutex::default(), Some(facts())))).collect();
+    let _places: Vec<_> = all.iter().map(|control| sessions.enter_registering(control.clone())).collect();
+    let told = || all.iter().map(|control| control.0.lock().1).sum::<usize>();
+    let mut marked = sessions.mark_where(&CloseReason::Stopping, |_| true);
+    assert!(all.iter().all(|control| *control.0.lock() == (1, 0)));
+    assert_eq!((marked.wake(3), told()), (7, 3));
+    assert_eq!((marked.wake(4), told()), (3, 7));
+    drop(marked);
+    assert!(all.iter().all(|control| *control.0.lock() == (1, 1)), "each once");
+    assert_eq!(sessions.close_where(&CloseReason::Stopping, |_| true), 10);
+    assert!(all.iter().all(|control| *control.0.lock() == (2, 2)));
 }
