@@ -104,7 +104,7 @@ fn done(report: AttackReport, victim: Victim) -> Done {
         AttackKind::Takeover => leaf("takenOver", ""),
         // The owner's: what another TPM cannot open leads to none.
         AttackKind::RegisterOnly if victim == Victim::Tpm => {
-            leaf("registered,reregistered", ": the newest registration of it")
+            leaf("registered,reregistered", ": its newest registration")
         }
         AttackKind::RegisterOnly => leaf("reregistered", ": by the same key"),
         _ => vec![Wanted::Refusals { subject: report.claimed.to_string(), because: "" }],
