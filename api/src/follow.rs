@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use unicity_identity::{EnrollmentGroupId, EnrollmentRef, Entropy, Refusal, RegistrationId, RevocationTarget};
+use unicity_identity::{EnrollmentGroupId, EnrollmentRef, Entropy, Facets, Refusal, RegistrationId, RevocationTarget};
 use unicity_provisioning::registry::Page;
 use unicity_provisioning::{Actor, Command, Fault, Outcome, Registry, RegistryError, Request};
 
 use crate::api::{Api, Shared};
 use crate::failure::Failure;
-use crate::revocations::REVOKED;
+use crate::revocations::{self, REVOKED};
 
 /// Registrations of one record: a few milliseconds of the writer, so that others do not wait for long.
 const CHUNK: usize = 128;
@@ -155,7 +155,8 @@ async fn follow(shared: &Arc<Shared>, target: &RevocationTarget) -> Result<(), R
 }
 
 fn cut(shared: &Shared, ended: &HashSet<RegistrationId>) {
-    shared.sessions.close_where(&REVOKED, |facets| facets.registration.as_ref().is_some_and(|id| ended.contains(id)));
+    let is_ended = |facets: &Facets| facets.registration.as_ref().is_some_and(|id| ended.contains(id));
+    revocations::end(shared.sessions.mark_where(&REVOKED, is_ended));
 }
 
 /// Ends some registrations with one record, or with several where one would be too large.

@@ -73,7 +73,7 @@ pub(crate) fn cut(shared: &Shared, revoked: &Revoked) -> usize {
 
 /// Has sessions go that do nothing more, a few at a time, and says how many they are. Thousands that say goodbye at once would hold
 /// everyone else up, and first of all those who are refused now.
-fn end(mut marked: Marked) -> usize {
+pub(crate) fn end(mut marked: Marked) -> usize {
     let count = marked.len();
     if marked.wake(ENDING_TOGETHER) > 0 {
         tokio::spawn(async move {
