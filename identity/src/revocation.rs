@@ -15,7 +15,7 @@ pub enum RevocationTarget {
     /// A key, whoever holds it: a copied or leaked one.
     Key(KeyFingerprint),
     /// One certificate, by the SHA-256 of its DER. Another over the same key is not meant: revoke the key then.
-    Certificate([u8; 32]),
+    Certificate(#[serde(with = "sha256")] [u8; 32]),
     /// Every device that an authority vouches for.
     Authority {
         /// The authority's name when it was revoked.
@@ -27,6 +27,28 @@ pub enum RevocationTarget {
     Group(EnrollmentGroupId),
     /// Every device whose individual enrollment carries this batch label.
     Batch(BatchLabel),
+}
+
+/// A hash that is text in JSON, and so in the audit log, and its bytes in the journal and the index.
+mod sha256 {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::KeyFingerprint;
+
+    pub(super) fn serialize<S: Serializer>(hash: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            KeyFingerprint(*hash).serialize(serializer)
+        } else {
+            hash.serialize(serializer)
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
+        if deserializer.is_human_readable() {
+            return KeyFingerprint::deserialize(deserializer).map(|text| text.0);
+        }
+        <[u8; 32]>::deserialize(deserializer)
+    }
 }
 
 impl RevocationTarget {
@@ -119,4 +141,17 @@ pub struct Revocation {
     pub rows: u64,
     /// All rows have followed.
     pub complete: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_text_in_a_leaf_and_32_bytes_in_a_record() {
+        let target = RevocationTarget::Certificate([0xab; 32]);
+        let text = serde_json::to_string(&target).unwrap();
+        assert_eq!(text, format!(r#"{{"Certificate":"{}"}}"#, "ab".repeat(32)));
+        assert_eq!(serde_json::from_str::<RevocationTarget>(&text).unwrap(), target);
+    }
 }
