@@ -31,10 +31,15 @@ impl Vault {
         Self { master, fingerprint: hmac::Key::new(hmac::HMAC_SHA256, fingerprint_key.as_slice()) }
     }
 
-    /// The name of a symmetric key.
+    /// The name of a symmetric key: of what HMAC-SHA256 makes of it, so that keys which sign alike have one name. HMAC fills a key up
+    /// with zeros to a block of 64 bytes, and no key here is longer (RFC 2104, 2).
     #[must_use]
     pub fn fingerprint(&self, key: &SharedAccessKey) -> KeyFingerprint {
-        let tag = hmac::sign(&self.fingerprint, key.expose_bytes());
+        let mut effective = key.expose_bytes();
+        while let [rest @ .., 0] = effective {
+            effective = rest;
+        }
+        let tag = hmac::sign(&self.fingerprint, effective);
         let mut out = [0; 32];
         out.copy_from_slice(tag.as_ref());
         KeyFingerprint(out)
@@ -68,5 +73,27 @@ impl Vault {
 impl std::fmt::Debug for Vault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Vault({:?})", self.master)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_sign_alike_have_one_name() {
+        let vault = Vault::new(MasterKey::from_bytes(&[1; 32]), &Zeroizing::new([2; 32]));
+        let key = |bytes: &[u8]| SharedAccessKey::from_bytes(bytes.to_vec()).unwrap();
+        let short: Vec<u8> = (1..=33).collect();
+        let alike = [
+            (short.clone(), [short.as_slice(), &[0]].concat()),
+            (short.clone(), [short.as_slice(), &[0; 31]].concat()),
+        ];
+        for (one, other) in alike {
+            assert_eq!(key(&one).hmac_sha256(b"m"), key(&other).hmac_sha256(b"m"), "the premise");
+            assert_eq!(vault.fingerprint(&key(&one)), vault.fingerprint(&key(&other)));
+        }
+        let apart = [[&[0], short.as_slice()].concat(), [short.as_slice(), &[1]].concat()];
+        assert!(apart.iter().all(|other| vault.fingerprint(&key(other)) != vault.fingerprint(&key(&short))));
     }
 }
