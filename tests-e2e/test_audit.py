@@ -298,7 +298,8 @@ def test_leaves_are_shown_and_proven_offline(log, tmp_path):
     assert run(log.binary, "audit", "check-proof", proof, *key).returncode == 1
     identity = leaves[0]["leaf"]["registrationId"]
     newest = run(log.binary, "audit", "prove", "--identity", identity, "--dir", log.directory, "--json", *key)
-    assert json.loads(newest.stdout)["leaf"]["registrationId"] == identity
+    # Its newest leaf may be of any kind: an owner of the demo's attacks is suspected, held back or revoked after it registered.
+    assert identity in json.dumps(json.loads(newest.stdout)["leaf"])
 
 
 # A running server.
