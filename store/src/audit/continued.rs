@@ -12,7 +12,7 @@ use unicity_audit::{
 
 use super::AUDIT_DIR;
 use super::files::{AuditFiles, failed};
-use super::log::AuditLog;
+use super::log::{AuditLog, Head};
 use crate::log::LogError;
 use crate::registry::OpenError;
 use crate::vfs::Vfs;
@@ -93,19 +93,19 @@ pub(crate) fn previous_files(vfs: &Arc<dyn Vfs>, dir: &Path, number: u32) -> Res
 /// Brings the log of `size` leaves in `dir` into its last form, and gives its checkpoint: the signed note, or, if it was never
 /// signed, what would have been.
 pub(crate) fn settle_previous(vfs: &Arc<dyn Vfs>, dir: &Path, size: u64, origin: &str) -> Result<String, OpenError> {
-    let log = AuditLog::open(Arc::clone(vfs), dir, size, None)?;
+    let log = AuditLog::open(Arc::clone(vfs), dir, size, None, None)?;
     if let Some(note) = log.published().note() {
         return Ok(note);
     }
-    let text = Checkpoint { origin: origin.to_owned(), size, root: log.root() }.text();
+    let text = Checkpoint { origin: origin.to_owned(), size, root: log.head().root }.text();
     log.files().write_checkpoint(&text)?;
     Ok(text)
 }
 
-/// Makes the log in the data directory `dir` of which `first` is the only leaf.
-pub(crate) fn begin_after(vfs: &Arc<dyn Vfs>, dir: &Path, first: &[u8]) -> Result<(), LogError> {
+/// Makes the log in the data directory `dir` of which `first` is the only leaf, and gives its head.
+pub(crate) fn begin_after(vfs: &Arc<dyn Vfs>, dir: &Path, first: &[u8]) -> Result<Head, LogError> {
     let files = AuditFiles::new(Arc::clone(vfs), &dir.join(AUDIT_DIR));
     let mut log = AuditLog::new(files, Edge::new(), None, None);
     log.push(first)?;
-    log.finish().map(drop)
+    log.finish()
 }

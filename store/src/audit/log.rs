@@ -13,6 +13,13 @@ use crate::vfs::fail_point;
 /// Files that are synced together; a bundle has some 100 KiB.
 const FILES_AT_ONCE: usize = 64;
 
+/// How many leaves a log has, and the root of the tree of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) size: u64,
+    pub(crate) root: Hash,
+}
+
 /// What readers may see of a log.
 #[derive(Default)]
 pub(crate) struct Published {
@@ -70,9 +77,9 @@ impl AuditLog {
         self.files.clone()
     }
 
-    /// The root of the tree of what the index counts.
-    pub(crate) fn root(&self) -> Hash {
-        self.edge.root()
+    /// Of what the index counts.
+    pub(crate) fn head(&self) -> Head {
+        head_of(&self.edge)
     }
 
     /// The public key of the log.
@@ -94,17 +101,17 @@ impl AuditLog {
         if self.full.len() >= FILES_AT_ONCE { self.flush() } else { Ok(()) }
     }
 
-    /// Makes the round's leaves durable; how many there are then in all.
+    /// Makes the round's leaves durable; the head that the log has with them.
     ///
     /// # Errors
     /// [`LogError`]; begin again.
-    pub(crate) fn finish(&mut self) -> Result<u64, LogError> {
+    pub(crate) fn finish(&mut self) -> Result<Head, LogError> {
         let before = self.edge.size();
         let is_new = |file: &TileFile| Tile::at(file.tile.kind, file.tile.index, before) != Some(file.tile);
         self.full.extend(self.growing.partials().into_iter().filter(is_new));
         self.flush()?;
         fail_point("audit.after_tiles");
-        Ok(self.growing.size())
+        Ok(head_of(&self.growing))
     }
 
     fn flush(&mut self) -> Result<(), LogError> {
@@ -140,4 +147,8 @@ impl AuditLog {
         *self.published.note.lock() = Some(note);
         Ok(())
     }
+}
+
+fn head_of(edge: &Edge) -> Head {
+    Head { size: edge.size(), root: edge.root() }
 }

@@ -11,7 +11,7 @@ use unicity_audit::{
 use super::convert;
 use super::files::{AuditFiles, failed};
 use super::listing::Listing;
-use super::log::AuditLog;
+use super::log::{AuditLog, Head};
 use crate::registry::OpenError;
 use crate::vfs::Vfs;
 
@@ -20,28 +20,42 @@ const FILES_AT_ONCE: usize = 64;
 const WIDTH: u64 = TILE_WIDTH as u64;
 
 impl AuditLog {
-    /// Opens the log in `dir`, of which the index counts `size` leaves. With a key the newest checkpoint has to be signed by
-    /// it, and is brought up to `size`; without one its signature is not looked at, and none is made.
+    /// Opens the log in `dir`, of which the index counts `size` leaves and knows the head `known`. With a key the newest
+    /// checkpoint has to be signed by it, and is brought up to `size`; without one its signature is not looked at, and none is
+    /// made.
+    ///
+    /// Nothing is written before the entries led to both heads, the signed and the known one.
     pub(crate) fn open(
         vfs: Arc<dyn Vfs>,
         dir: &Path,
         size: u64,
+        known: Option<Head>,
         signer: Option<SigningKey>,
     ) -> Result<Self, OpenError> {
         let files = AuditFiles::new(vfs, dir);
         convert::old_form(&files, size)?;
         check_bundles(&files, size)?;
         let signed = read_checkpoint(&files, size, signer.as_ref())?;
-        let edge = match &signed {
-            Some((head, _)) => signed_edge(&files, head, size)?,
+        if signed.is_none() && signer.is_some() && size > 0 {
+            tracing::warn!(file = %files.path(CHECKPOINT_FILE).display(), "there is no signed checkpoint: one is signed if the entries lead to the root in the index");
+        }
+        let heads = heads(&files, signed.as_ref().map(|(head, _)| head), known, size)?;
+        let from = match heads.split_first() {
+            Some((first, above)) => trusted_edge(&files, first, above, size)?,
             None => edge_at(&files, size, size)?.unwrap_or_default(),
         };
-        // Above the checkpoint nothing bears out what hash tiles say.
-        let mut edge = rebuild(&files, edge, size)?;
+        // Above that edge nothing bears out what hash tiles say.
+        let mut edge = rebuild(&files, from, size)?;
         let mut listing = Listing::new(&files);
         for tile in tiles_of(size).filter(|tile| tile.kind != TileKind::Entries) {
             if !listing.has(tile)? {
                 tracing::warn!(file = %files.path(&tile.to_string()).display(), "a hash tile is missing: they are rebuilt");
+                if let Some(last) = heads.last() {
+                    let found = hashed(&files, Edge::new(), size)?;
+                    if found.root() != edge.root() {
+                        return Err(last.refuse(&files));
+                    }
+                }
                 edge = rebuild(&files, Edge::new(), size)?;
                 break;
             }
@@ -116,21 +130,73 @@ fn read_checkpoint(
     Ok(Some((head, note)))
 }
 
-/// The edge at a signed checkpoint, which its root bears out; hash tiles that do not are rebuilt.
-fn signed_edge(files: &AuditFiles, head: &Checkpoint, size: u64) -> Result<Edge, OpenError> {
-    if let Some(edge) = edge_at(files, head.size, size)?.filter(|edge| edge.root() == head.root) {
-        return Ok(edge);
-    }
-    tracing::warn!(dir = %files.dir.display(), "the hash tiles do not lead to the signed checkpoint: they are rebuilt from the entries");
-    let edge = rebuild(files, Edge::new(), head.size)?;
-    if edge.root() != head.root {
-        return Err(OpenError::Audit {
+/// A head that the log had before this start, and who says so.
+struct Trusted {
+    head: Head,
+    by: &'static str,
+}
+
+impl Trusted {
+    fn refuse(&self, files: &AuditFiles) -> OpenError {
+        OpenError::Audit {
             file: files.dir.clone(),
-            reason: format!("its first {} entries are not those that the checkpoint was signed for", head.size),
-            remedy: "`unicity audit verify` names the first wrong place; restore that file, or a backup, which begins a new log",
+            reason: format!("its first {} entries are not those that {}", self.head.size, self.by),
+            remedy: "`unicity audit verify` names the first wrong place (if audit/checkpoint is missing, put it back first); \
+                     restore that file, or a backup, which begins a new log",
+        }
+    }
+}
+
+/// The heads that the entries have to lead to, the one of fewer leaves first.
+fn heads(
+    files: &AuditFiles,
+    signed: Option<&Checkpoint>,
+    known: Option<Head>,
+    size: u64,
+) -> Result<Vec<Trusted>, OpenError> {
+    let signed = signed.map(|signed| Head { size: signed.size, root: signed.root });
+    let known = known.filter(|known| known.size <= size);
+    if let (Some(signed), Some(known)) = (signed, known)
+        && signed.size == known.size
+        && signed.root != known.root
+    {
+        return Err(OpenError::Audit {
+            file: files.path(CHECKPOINT_FILE),
+            reason: format!("it is of another root over {} leaves than the one in the index", known.size),
+            remedy: "put back the checkpoint, or the registry.redb and journal/, that were there before, or restore a backup, \
+                     which begins a new log",
         });
     }
-    Ok(edge)
+    let signed = signed.map(|head| Trusted { head, by: "the checkpoint was signed for" });
+    let known = known.filter(|known| signed.as_ref().is_none_or(|signed| signed.head != *known));
+    let known = known.map(|head| Trusted { head, by: "the index has the root of" });
+    let mut heads: Vec<_> = signed.into_iter().chain(known).collect();
+    heads.sort_by_key(|trusted| trusted.head.size);
+    Ok(heads)
+}
+
+/// The edge from which on hash tiles are to be made from the entries, which lead from it to all heads: that at the first
+/// head, or, if the hash tiles do not lead there, that of no entries.
+fn trusted_edge(files: &AuditFiles, first: &Trusted, above: &[Trusted], size: u64) -> Result<Edge, OpenError> {
+    let at_first = edge_at(files, first.head.size, size)?.filter(|edge| edge.root() == first.head.root);
+    let (from, mut edge) = match at_first {
+        Some(edge) => (edge.clone(), edge),
+        None => {
+            tracing::warn!(dir = %files.dir.display(), "the hash tiles do not lead to the root that the log had: it is sought from the entries");
+            let edge = hashed(files, Edge::new(), first.head.size)?;
+            if edge.root() != first.head.root {
+                return Err(first.refuse(files));
+            }
+            (Edge::new(), edge)
+        }
+    };
+    for trusted in above {
+        edge = hashed(files, edge, trusted.head.size)?;
+        if edge.root() != trusted.head.root {
+            return Err(trusted.refuse(files));
+        }
+    }
+    Ok(from)
 }
 
 /// The edge of the first `size` leaves from tiles; those of a log of up to `at_most` will do. `None` if hash tiles are missing.
@@ -144,19 +210,42 @@ fn edge_at(files: &AuditFiles, size: u64, at_most: u64) -> Result<Option<Edge>, 
 }
 
 /// Goes on from `edge` to `size` by the entries, writing the hash tiles on the way that are not as they should be.
-fn rebuild(files: &AuditFiles, mut edge: Edge, size: u64) -> Result<Edge, OpenError> {
+fn rebuild(files: &AuditFiles, edge: Edge, size: u64) -> Result<Edge, OpenError> {
     let mut full = Vec::new();
+    let edge = advance(files, edge, size, |tiles| {
+        full.append(tiles);
+        if full.len() >= FILES_AT_ONCE { write_changed(files, &mut full) } else { Ok(()) }
+    })?;
+    full.extend(edge.partials().into_iter().filter(|file| file.tile.kind != TileKind::Entries));
+    write_changed(files, &mut full)?;
+    Ok(edge)
+}
+
+/// Goes on from `edge` to `size` by the entries, and writes nothing: what they are worth is not known yet.
+fn hashed(files: &AuditFiles, edge: Edge, size: u64) -> Result<Edge, OpenError> {
+    advance(files, edge, size, |tiles| {
+        tiles.clear();
+        Ok(())
+    })
+}
+
+/// `full` takes the hash tiles that became full.
+fn advance(
+    files: &AuditFiles,
+    mut edge: Edge,
+    size: u64,
+    mut full: impl FnMut(&mut Vec<TileFile>) -> Result<(), OpenError>,
+) -> Result<Edge, OpenError> {
+    let mut tiles = Vec::new();
     for entry in Reader::new(files.clone(), size).entries(edge.size()..size) {
         let (_, entry) = entry.map_err(|error| unreadable(files, error))?;
         // It came from a bundle: it is not too long for one.
-        let _ = edge.push(&entry, &mut full);
-        full.retain(|file| file.tile.kind != TileKind::Entries);
-        if full.len() >= FILES_AT_ONCE {
-            write_changed(files, &mut full)?;
+        let _ = edge.push(&entry, &mut tiles);
+        tiles.retain(|file| file.tile.kind != TileKind::Entries);
+        if !tiles.is_empty() {
+            full(&mut tiles)?;
         }
     }
-    full.extend(edge.partials().into_iter().filter(|file| file.tile.kind != TileKind::Entries));
-    write_changed(files, &mut full)?;
     Ok(edge)
 }
 

@@ -182,6 +182,130 @@ fn a_changed_entry_or_another_key_or_an_older_index_refuse_the_start() {
     assert_eq!(leaves(&open(&sim)).len(), 301);
 }
 
+/// Every file of the log, with what is in it.
+fn log_files(sim: &SimVfs) -> Vec<(String, Vec<u8>)> {
+    let dirs = ["", "tile/0", "tile/0/001.p", "tile/1", "tile/1/000.p", "tile/entries", "tile/entries/001.p"];
+    let names = dirs
+        .iter()
+        .flat_map(|dir| sim.list(&path(dir)).unwrap_or_default().into_iter().map(move |name| format!("{dir}/{name}")));
+    names.filter_map(|name| sim.content(&path(name.trim_start_matches('/'))).map(|content| (name, content))).collect()
+}
+
+/// Changes a byte within an entry of a bundle.
+fn forge(sim: &SimVfs, bundle: &str) {
+    let mut content = sim.content(&path(bundle)).unwrap();
+    content[20] ^= 1;
+    sim.overwrite(&path(bundle), &content);
+}
+
+const LAST_BUNDLE: &str = "tile/entries/001.p/45";
+
+#[test]
+fn forged_entries_refuse_the_start_whatever_else_was_removed_and_every_file_stays() {
+    let intact = sample(300);
+    let cases: [(&str, &[&str]); 6] = [
+        (LAST_BUNDLE, &[]),
+        (LAST_BUNDLE, &["checkpoint"]),
+        (LAST_BUNDLE, &["checkpoint", "tile/0/000", "tile/0/001.p/45", "tile/1/000.p/1"]),
+        ("tile/entries/000", &["tile/0/000"]),
+        ("tile/entries/000", &["checkpoint", "tile/0/000"]),
+        ("tile/entries/000", &["checkpoint", "tile/0/000", "tile/0/001.p/45", "tile/1/000.p/1"]),
+    ];
+    for (bundle, removed) in cases {
+        let sim = intact.crash(0);
+        forge(&sim, bundle);
+        removed.iter().for_each(|file| sim.lose(&path(file)));
+        let before = log_files(&sim);
+        for options in [options(), unsigned()] {
+            let Err(error) = open_with(options, &sim) else { panic!("it opened: {bundle}, {removed:?}") };
+            assert!(matches!(error, OpenError::Audit { .. }), "{error}");
+            assert!(error.to_string().contains("its first 301 entries are not those that"), "{error}");
+            assert_eq!(log_files(&sim), before, "{bundle}, {removed:?}");
+        }
+    }
+}
+
+#[test]
+fn after_a_refused_start_the_verifier_still_names_the_forged_entry() {
+    let sim = sample(300);
+    forge(&sim, LAST_BUNDLE);
+    refused(&sim);
+    let key = audit_key(1).of_log(1).unwrap();
+    let files = AuditFiles::new(vfs(&sim), &path(""));
+    let finding = verify(&files, key.verifier(), None).unwrap_err().to_string();
+    assert!(finding.contains("entry 256:"), "{finding}");
+}
+
+#[test]
+fn a_log_whose_checkpoint_is_gone_is_signed_anew_if_it_leads_to_the_root_in_the_index() {
+    let sim = sample(300);
+    let before = log_files(&sim);
+    sim.lose(&path(CHECKPOINT_FILE));
+    open(&sim).close().unwrap();
+    assert_eq!(log_files(&sim), before);
+    sim.lose(&path(CHECKPOINT_FILE));
+    sim.lose(&path("tile/1/000.p/1"));
+    open(&sim).close().unwrap();
+    assert_eq!(log_files(&sim), before);
+}
+
+#[test]
+fn an_older_checkpoint_in_place_of_the_newest_does_not_open_the_way_to_forged_entries() {
+    let sim = SimVfs::new();
+    let store = open(&sim);
+    let older = store.audit_checkpoint().unwrap();
+    register(&store, 0..300);
+    store.close().unwrap();
+    sim.overwrite(&path(CHECKPOINT_FILE), older.as_bytes());
+    let swapped = sim.crash(0);
+    forge(&swapped, LAST_BUNDLE);
+    let before = log_files(&swapped);
+    let error = refused(&swapped).to_string();
+    assert!(error.contains("the index has the root of"), "{error}");
+    assert_eq!(log_files(&swapped), before);
+    assert_eq!(leaves(&open(&sim)).len(), 301);
+}
+
+#[test]
+fn an_index_of_an_earlier_version_opens_and_its_first_start_writes_the_root() {
+    const META: redb::TableDefinition<'static, &'static str, &'static [u8]> = redb::TableDefinition::new("meta");
+    let temp = tempfile::tempdir().unwrap();
+    let options = || RegistryOptions { dir: temp.path().to_owned(), ..options() };
+    let start = || RegistryStore::open(options(), Arc::new(crate::vfs::OsVfs));
+    let store = start().unwrap();
+    register(&store, 0..3);
+    store.close().unwrap();
+    drop(store);
+    let database = redb::Database::create(temp.path().join("registry.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    assert!(transaction.open_table(META).unwrap().remove("audit_head").unwrap().is_some());
+    transaction.commit().unwrap();
+    drop(database);
+    start().unwrap().close().unwrap();
+    std::fs::remove_file(temp.path().join("audit/checkpoint")).unwrap();
+    let bundle = temp.path().join("audit/tile/entries/000.p/4");
+    let mut content = std::fs::read(&bundle).unwrap();
+    content[20] ^= 1;
+    std::fs::write(&bundle, content).unwrap();
+    assert!(matches!(start(), Err(OpenError::Audit { .. })));
+}
+
+#[test]
+fn the_one_entry_of_a_restored_log_cannot_be_forged_before_the_first_start() {
+    let what = BackupOptions { id_scope: "0ne00000001".parse().unwrap(), now: Timestamp(1), files: vec![] };
+    let sim = sample(3);
+    let store = open(&sim);
+    backup(&store, Path::new("/backup"), &what).unwrap();
+    store.close().unwrap();
+    restore(&vfs(&sim), Path::new("/backup"), Path::new("/restored"), Timestamp(7)).unwrap();
+    let bundle = Path::new("/restored/audit/tile/entries/000.p/1");
+    let mut content = sim.content(bundle).unwrap();
+    content[20] ^= 1;
+    sim.overwrite(bundle, &content);
+    let options = RegistryOptions { dir: "/restored".into(), ..options() };
+    assert!(matches!(open_with(options, &sim), Err(OpenError::Audit { .. })));
+}
+
 #[test]
 fn an_index_that_is_older_than_the_signed_checkpoint_is_refused() {
     let sim = SimVfs::new();

@@ -113,9 +113,9 @@ pub fn restore(vfs: &Arc<dyn Vfs>, backup: &Path, target: &Path, now: Timestamp)
     let previous = target.join(PREVIOUS_DIR).join(manifest.log.to_string());
     let previous = settle_previous(vfs, &previous, manifest.leaves, &origin(&manifest))?;
     let first = Leaf { v: 1, at: now, actor: Actor::Server, event: LeafEvent::LogContinued { previous } };
-    begin_after(vfs, target, &first.to_bytes())?;
+    let head = begin_after(vfs, target, &first.to_bytes())?;
     let (boot, log) = (manifest.boot.saturating_add(BOOT_MARGIN), manifest.log.saturating_add(1));
-    begin_log(vfs, &unfinished, boot, log)?;
+    begin_log(vfs, &unfinished, boot, log, head)?;
     let finished = target.join(index);
     vfs.rename(&unfinished, &finished).map_err(BackupError::io("rename", &unfinished))?;
     vfs.sync_dir(target).map_err(BackupError::io("sync", target))?;

@@ -78,9 +78,9 @@ impl Checkpointer {
             let started = Instant::now();
             let wanted = core.options.reserve_bytes + frozen.size().bytes as u64 * DISK_BYTES_PER_BYTE;
             self.check_room(wanted)?;
-            let leaves = self.leaves.copy(&self.journal, frozen.end())?;
+            let head = self.leaves.copy(&self.journal, frozen.end())?;
             fail_point("checkpoint.before_apply");
-            if let Err(error) = core.index.apply(&frozen, leaves) {
+            if let Err(error) = core.index.apply(&frozen, head) {
                 return Err(self.index_failed(&error));
             }
             fail_point("checkpoint.after_commit");

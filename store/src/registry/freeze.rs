@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::index::Index;
 use super::recover::{INDEX_FILE, check};
 use super::store::RegistryStore;
-use crate::audit::{Copies, copies_of, previous_files};
+use crate::audit::{Copies, Head, copies_of, previous_files};
 use crate::backup::BackupError;
 use crate::log::{LogPin, SegmentInfo};
 use crate::vfs::Vfs;
@@ -77,10 +77,11 @@ impl RegistryStore {
     }
 }
 
-/// Sets the boot number of an index that no server has open, and that its audit log is the one with number `log`, of one leaf.
-pub(crate) fn begin_log(vfs: &Arc<dyn Vfs>, index: &Path, boot: u32, log: u32) -> Result<(), BackupError> {
+/// Sets the boot number of an index that no server has open, and that its audit log is the one with number `log` and the head
+/// `head`.
+pub(crate) fn begin_log(vfs: &Arc<dyn Vfs>, index: &Path, boot: u32, log: u32, head: Head) -> Result<(), BackupError> {
     let opened = Index::open(Arc::clone(vfs), index, CACHE_BYTES)?;
-    opened.begin_log(boot, log, 1).map_err(|error| BackupError::Registry(opened.fault(&error).0))
+    opened.begin_log(boot, log, head).map_err(|error| BackupError::Registry(opened.fault(&error).0))
 }
 
 /// Opens a copy as a start would, but for the boot number.

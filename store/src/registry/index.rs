@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
-use redb::{Database, ReadOnlyTable, TableDefinition, WriteTransaction};
+use redb::{Database, ReadOnlyTable, ReadableTable as _, TableDefinition, WriteTransaction};
+use unicity_audit::Hash;
 use unicity_provisioning::Fault;
 
 use super::backend::VfsBackend;
@@ -19,12 +20,15 @@ use super::hashing::{KeyHash, hash};
 use super::layer::Layer;
 use super::options::OpenError;
 use super::tables::{FORMAT, Table};
+use crate::audit::Head;
 use crate::vfs::{Vfs, fail_point};
 
 const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("meta");
 const META_FORMAT: &str = "format";
 const META_POSITION: &str = "journal_position";
 const META_LEAVES: &str = "leaves";
+/// The number of an audit log, its leaves and their root: who can write the log's files only cannot write this.
+const META_HEAD: &str = "audit_head";
 const META_LOG: &str = "audit_log";
 const META_BOOT: &str = "boot";
 const META_SEED: &str = "seed";
@@ -46,6 +50,9 @@ pub(super) struct Position {
     pub(super) leaves: u64,
     /// The number of the audit log: each restore begins another. They count from 1.
     pub(super) log: u32,
+    /// The last head of that log that was written here. `None` if only versions wrote that did not; of fewer leaves if one of
+    /// them was the last to write.
+    pub(super) head: Option<Head>,
 }
 
 /// The database and its newest view.
@@ -129,7 +136,7 @@ impl Index {
     ///
     /// One transaction, not several: a layer is bounded, and half a layer would be of no use to a restart, which replays
     /// from the position anyway.
-    pub(super) fn apply(&self, layer: &Layer, leaves: u64) -> Result<(), redb::Error> {
+    pub(super) fn apply(&self, layer: &Layer, head: Head) -> Result<(), redb::Error> {
         let applied = self.write(|transaction| {
             for table in Table::ALL {
                 let mut records = layer.sorted(table).peekable();
@@ -148,7 +155,8 @@ impl Index {
                 }
             }
             self.filter.store(transaction)?;
-            put_position(transaction, layer.end(), leaves)?;
+            put_position(transaction, layer.end(), head.size)?;
+            put_head(transaction, head)?;
             fail_point("checkpoint.before_commit");
             Ok(())
         });
@@ -158,23 +166,24 @@ impl Index {
         applied
     }
 
-    /// Raises the boot number, durably, and tells it.
-    pub(super) fn next_boot(&self) -> Result<u32, redb::Error> {
+    /// Raises the boot number, durably, and tells it. `head` is that of the audit log as it was opened: an index of an earlier
+    /// version has none.
+    pub(super) fn next_boot(&self, head: Head) -> Result<u32, redb::Error> {
         let boot = self.snapshot().boot()?.saturating_add(1);
-        self.set_boot(boot)?;
+        self.write(|transaction| {
+            put_meta(transaction, META_BOOT, &boot.to_le_bytes())?;
+            put_head(transaction, head)
+        })?;
         Ok(boot)
     }
 
-    pub(super) fn set_boot(&self, boot: u32) -> Result<(), redb::Error> {
-        self.write(|transaction| put_meta(transaction, META_BOOT, &boot.to_le_bytes()))
-    }
-
-    /// Sets the boot number, and that the audit log with number `log` has `leaves`, in one step.
-    pub(super) fn begin_log(&self, boot: u32, log: u32, leaves: u64) -> Result<(), redb::Error> {
+    /// Sets the boot number, and that the audit log with number `log` has the head `head`, in one step.
+    pub(super) fn begin_log(&self, boot: u32, log: u32, head: Head) -> Result<(), redb::Error> {
         self.write(|transaction| {
             put_meta(transaction, META_BOOT, &boot.to_le_bytes())?;
             put_meta(transaction, META_LOG, &log.to_le_bytes())?;
-            put_meta(transaction, META_LEAVES, &leaves.to_le_bytes())
+            put_meta(transaction, META_LEAVES, &head.size.to_le_bytes())?;
+            put_head(transaction, head)
         })
     }
 
@@ -299,6 +308,21 @@ fn put_position(transaction: &WriteTransaction, journal: u64, leaves: u64) -> Re
     put_meta(transaction, META_LEAVES, &leaves.to_le_bytes())
 }
 
+/// With the number of the log, so that it is not taken for the head of one that a version began that knew of no heads.
+fn put_head(transaction: &WriteTransaction, head: Head) -> Result<(), redb::Error> {
+    let log = transaction.open_table(META)?.get(META_LOG)?.map_or(1, |bytes| u32_of(bytes.value()));
+    let bytes = [&log.to_le_bytes()[..], &head.size.to_le_bytes(), &head.root.0].concat();
+    put_meta(transaction, META_HEAD, &bytes)
+}
+
+/// `None` if it is that of another log.
+fn head_of(bytes: &[u8], log: u32) -> Option<Head> {
+    let (of, rest) = bytes.split_first_chunk()?;
+    let (size, root) = rest.split_first_chunk()?;
+    (u32::from_le_bytes(*of) == log)
+        .then_some(Head { size: u64::from_le_bytes(*size), root: Hash(root.try_into().ok()?) })
+}
+
 fn put_meta(transaction: &WriteTransaction, name: &str, bytes: &[u8]) -> Result<(), redb::Error> {
     transaction.open_table(META)?.insert(name, bytes)?;
     Ok(())
@@ -354,7 +378,8 @@ impl Snapshot {
 
     pub(super) fn position(&self) -> Result<Position, redb::Error> {
         let log = self.meta.get(META_LOG)?.map_or(1, |bytes| u32_of(bytes.value()));
-        Ok(Position { journal: self.number(META_POSITION)?, leaves: self.number(META_LEAVES)?, log })
+        let head = self.meta.get(META_HEAD)?.and_then(|bytes| head_of(bytes.value(), log));
+        Ok(Position { journal: self.number(META_POSITION)?, leaves: self.number(META_LEAVES)?, log, head })
     }
 
     pub(super) fn boot(&self) -> Result<u32, redb::Error> {
@@ -372,7 +397,6 @@ impl Snapshot {
 
     /// Copies everything into a database that has no records yet.
     pub(super) fn copy_into(&self, target: &Index) -> Result<(), redb::Error> {
-        use redb::ReadableTable as _;
         for table in Table::ALL {
             let mut records = self.tables[table as usize].iter()?;
             loop {

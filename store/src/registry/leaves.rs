@@ -1,10 +1,10 @@
 //! The leaves of journal records, on their way into the audit log.
 //!
-//! Up to where they were copied only the index knows: how many leaves the log has and which journal record comes next stand in
-//! the same transaction. What the log has beyond that is written again.
+//! Up to where they were copied only the index knows: how many leaves the log has, their root, and which journal record comes
+//! next stand in the same transaction. What the log has beyond that is written again.
 
 use super::record;
-use crate::audit::AuditLog;
+use crate::audit::{AuditLog, Head};
 use crate::log::{LogError, LogReader};
 
 /// Journal bytes read at once.
@@ -23,11 +23,11 @@ impl Leaves {
         Self { log, next: journal, reached: journal }
     }
 
-    /// Copies the leaves of journal records below `end`, durably; the leaves there are then.
+    /// Copies the leaves of journal records below `end`, durably; the head of the log with them.
     ///
     /// # Errors
     /// [`LogError`] of either log. After [`LogError::Full`] call again.
-    pub(super) fn copy(&mut self, journal: &LogReader, end: u64) -> Result<u64, LogError> {
+    pub(super) fn copy(&mut self, journal: &LogReader, end: u64) -> Result<Head, LogError> {
         self.log.begin();
         self.reached = self.next;
         while self.reached < end {

@@ -35,7 +35,7 @@ pub(super) fn recover(options: &RegistryOptions, vfs: &Arc<dyn Vfs>) -> Result<(
     let recovered =
         open(&options.dir, vfs, options.cache_bytes, options.journal_segment_bytes, options.audit_key.as_deref())?;
     let index = &recovered.index;
-    let boot = index.next_boot().map_err(|error| failed("write", index, error))?;
+    let boot = index.next_boot(recovered.leaves.log.head()).map_err(|error| failed("write", index, error))?;
     Ok((recovered, boot))
 }
 
@@ -78,7 +78,7 @@ fn open(
     let tail = replay(&index, &journal.reader(), &journal_dir, position.journal)?;
     // Last: it brings up to date what a crash left behind, and nothing may be changed by a start that is refused.
     let signer = key.map(|key| key.of_log(position.log)).transpose().map_err(OpenError::Key)?;
-    let log = AuditLog::open(Arc::clone(vfs), &dir.join(AUDIT_DIR), position.leaves, signer)?;
+    let log = AuditLog::open(Arc::clone(vfs), &dir.join(AUDIT_DIR), position.leaves, position.head, signer)?;
     let leaves = Leaves::new(log, position.journal);
     Ok(Recovered { index, journal, leaves, tail })
 }
