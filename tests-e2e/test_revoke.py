@@ -71,7 +71,9 @@ def test_a_device_ends_everywhere_and_for_ever(server, devices):
     assert "registration dev-1 was revoked" in server.fails("enroll", "enable", "dev-1")
     assert "registration dev-1 was revoked" in server.fails("device", "enable", "dev-1")
     again = ["enroll", "add", "--registration-id", "dev-3", "--symmetric-key", key]
-    assert "registration dev-1 was revoked" in server.fails(*again)
+    refused = server.fails(*again)
+    assert "registration dev-1 was revoked" in refused and "--replace" not in refused, refused
+    assert "--replace" in server.fails("enroll", "add", "--registration-id", "dev-2", "--generate-key")
     server.command("revoke", "--registration-id", "dev-1", "--lift")
     assert "is denied" in server.fails(*again)
     assert server.objects("revoke", "--list") == []
@@ -103,6 +105,8 @@ def test_a_key_a_batch_and_an_unknown_id(server, devices):
     live["dev-3"].wait_closed()
     assert_ended(server, devices, "dev-3", keys["dev-3"])
 
+    unknown = server.fails("revoke", "--batch", "sprign", "--yes")
+    assert "enrollment with the batch label sprign" in unknown and "--force" in unknown, unknown
     assert "--force" in server.fails("revoke", "--registration-id", "nobody")
     server.command("revoke", "--registration-id", "nobody", "--force")
     assert "registration nobody was revoked" in server.fails(
@@ -149,6 +153,9 @@ def test_a_certificate_and_then_its_authority(server, devices, factory):
     refused_for_good(devices.raw_dps_x509("dev-1", *made["dev-1"]))
     assert not live["dev-2"].is_closed
 
+    # How many it means, nobody can count: it always asks.
+    asked = server.run("revoke", "--ca", "factory")
+    assert asked.returncode == 2 and "certificate chain leads to it, at least" in asked.stderr, asked.stderr
     done = server.object("revoke", "--ca", "factory", "--yes")
     assert done["sessionsCut"] == 1
     live["dev-2"].wait_closed()

@@ -104,6 +104,19 @@ fn look(registry: &dyn Registry, wanted: &Wanted, after: Option<&RegistrationId>
     })
 }
 
+/// Whether a revocation would mean any registration or enrollment, beside those that end with its own record.
+pub(crate) fn is_any(registry: &dyn Registry, target: &RevocationTarget) -> Result<bool, Fault> {
+    let Some(wanted) = wanted(registry, target)? else { return Ok(false) };
+    let mut after = None;
+    loop {
+        let (found, next) = look(registry, &wanted, after.as_ref())?;
+        if !found.is_empty() || next.is_none() {
+            return Ok(!found.is_empty());
+        }
+        after = next;
+    }
+}
+
 /// How many registrations a revocation would mean, beside those that end with its own record.
 pub(crate) fn count(registry: &dyn Registry, target: &RevocationTarget) -> Result<usize, Fault> {
     let Some(wanted) = wanted(registry, target)? else { return Ok(0) };

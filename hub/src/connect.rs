@@ -131,7 +131,8 @@ pub fn authenticate(
         return Err(Refusal::KeyInUse { fingerprint: key_fingerprint, holder });
     }
     if device.status == DeviceStatus::Disabled {
-        return Err(Refusal::DeviceDisabled { hub: hub.name.clone(), device_id });
+        let revoked = device.is_ended_by_revocation();
+        return Err(Refusal::DeviceDisabled { hub: hub.name.clone(), device_id, revoked });
     }
     Ok(HubGrant {
         client: ClientIdentity { hub: hub.name.clone(), device_id, module_id },

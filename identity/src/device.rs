@@ -109,3 +109,14 @@ pub struct DeviceIdentity {
     /// When it was made.
     pub created: Timestamp,
 }
+
+impl DeviceIdentity {
+    /// The status reason of a device that a revocation disabled.
+    pub const REVOKED: &'static str = "revoked";
+
+    /// Whether it is disabled by a revocation.
+    #[must_use]
+    pub fn is_ended_by_revocation(&self) -> bool {
+        self.status == DeviceStatus::Disabled && self.status_reason.as_deref() == Some(Self::REVOKED)
+    }
+}

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::{
-    AuthorityName, DeviceId, EnrollmentGroupId, EnrollmentRef, HubName, KeyFingerprint, RegistrationId,
+    AuthorityName, BatchLabel, DeviceId, EnrollmentGroupId, EnrollmentRef, HubName, KeyFingerprint, RegistrationId,
     RevocationTarget, Timestamp,
 };
 
@@ -167,12 +167,14 @@ pub enum Refusal {
         why: String,
     },
     /// The hub identity is disabled.
-    #[error("device {device_id} of hub {hub} is disabled")]
+    #[error("device {device_id} of hub {hub} is disabled{}", if *.revoked { ": it was revoked" } else { "" })]
     DeviceDisabled {
         /// The hub.
         hub: HubName,
         /// The device.
         device_id: DeviceId,
+        /// Whether it was a revocation that disabled it.
+        revoked: bool,
     },
     /// There is no such record.
     #[error("there is no {0}")]
@@ -263,6 +265,12 @@ pub enum Refusal {
         /// The epoch of the session that stays.
         epoch: String,
     },
+    /// A newer session of the same client took over while this one was being opened.
+    #[error("a newer session of this client has begun{}", .by.as_ref().map(|epoch| format!(" ({epoch})")).unwrap_or_default())]
+    Superseded {
+        /// The newer session's epoch, where it is known.
+        by: Option<String>,
+    },
     /// A key that anybody could know or compute.
     #[error("key {fingerprint} is known to be weak: {why}")]
     WeakKey {
@@ -300,6 +308,8 @@ pub enum Subject {
     Revocation(RevocationTarget),
     /// A standing: nothing was ever suspected.
     Standing(KeyOwner),
+    /// A batch: no enrollment carries its label.
+    Batch(BatchLabel),
 }
 
 impl fmt::Display for Subject {
@@ -313,6 +323,7 @@ impl fmt::Display for Subject {
             Self::Hub(host) => write!(f, "hub {host}"),
             Self::Authority(name) => write!(f, "certificate authority {name}"),
             Self::Revocation(target) => write!(f, "revocation of {target}"),
+            Self::Batch(label) => write!(f, "enrollment with the batch label {label}"),
             Self::Standing(owner) => write!(f, "suspicion against {owner}"),
         }
     }
@@ -349,6 +360,7 @@ impl Refusal {
                 Subject::Hub(_) => (404_208, "LinkedHubNotFound"),
                 Subject::Revocation(_) => (404_210, "RevocationNotFound"),
                 Subject::Standing(_) => (404_211, "StandingNotFound"),
+                Subject::Batch(_) => (404_212, "BatchNotFound"),
                 Subject::Authority(_) => (404_209, "CertificateAuthorityNotFound"),
             },
             Self::Exists(subject) => match subject {
@@ -366,6 +378,7 @@ impl Refusal {
             Self::Barred { .. } => (409_212, "Barred"),
             Self::Quarantined { .. } => (429_002, "Quarantined"),
             Self::OlderSessionLives { .. } => (429_003, "OlderSessionLives"),
+            Self::Superseded { .. } => (429_004, "SessionSuperseded"),
             Self::WeakKey { .. } => (400_004, "WeakKey"),
             Self::Throttled { .. } => (429_001, "ThrottlingException"),
             Self::Unavailable { .. } => (503_001, "ServiceUnavailable"),
@@ -417,6 +430,10 @@ impl Refusal {
             Self::KeyInUse { holder, .. } => format!("give one of the two a key of its own, or delete {holder}"),
             Self::DeviceIdInUse { holder, .. } => format!("choose another --device-id, or delete {holder}"),
             Self::NoHub { .. } => "name a linked hub in the enrollment, or link one in `[[hub]]`".into(),
+            Self::DeviceDisabled { revoked: true, .. } => {
+                "it was revoked: `unicity revoke --list` shows what is in force; enrol the device anew, under another key"
+                    .into()
+            }
             Self::DeviceDisabled { device_id, .. } => format!("enable it: `unicity device enable {device_id}`"),
             Self::NotFound(_) => "check the spelling; `unicity enroll list` and `unicity device list` show what there is".into(),
             Self::Exists(_) => "to replace it, send If-Match: * or its etag".into(),
@@ -439,6 +456,11 @@ impl Refusal {
             ),
             Self::OlderSessionLives { .. } => {
                 "wait for the older session to end, or choose another clone policy for the enrollment".into()
+            }
+            Self::Superseded { .. } => {
+                "two clients use this identity, or one connects again faster than it is served: see `unicity suspects` and \
+                 `unicity why`"
+                    .into()
             }
             Self::WeakKey { .. } => "make a new key on the device, and enrol that".into(),
             Self::Throttled { .. } => "slow the client down, or raise the limit in `[limits]`".into(),
@@ -474,7 +496,7 @@ impl Refusal {
             Self::Invalid { .. } => "The request is invalid",
             Self::TooLarge { .. } => "The request is too large",
             Self::Revoked { .. } | Self::KeyDenied { .. } | Self::Barred { .. } => "Unauthorized",
-            Self::Quarantined { .. } | Self::OlderSessionLives { .. } => "Try again later",
+            Self::Quarantined { .. } | Self::OlderSessionLives { .. } | Self::Superseded { .. } => "Try again later",
             Self::WeakKey { .. } => "The key is not acceptable",
             Self::Throttled { .. } => "Too many requests",
             Self::Unavailable { .. } => "The service is unavailable",
@@ -485,6 +507,22 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_remedy_is_for_the_cause() {
+        let superseded = Refusal::Superseded { by: Some("1.7".into()) };
+        assert_eq!(superseded.to_string(), "a newer session of this client has begun (1.7)");
+        assert_eq!(superseded.code().to_string(), "429004 SessionSuperseded");
+        assert!(superseded.remedy().contains("unicity suspects"));
+        let disabled = |revoked| {
+            let (hub, device_id) = ("alpha".parse().unwrap(), "dev".parse().unwrap());
+            Refusal::DeviceDisabled { hub, device_id, revoked }
+        };
+        assert!(disabled(false).remedy().contains("device enable dev"));
+        let revoked = disabled(true);
+        assert!(revoked.remedy().contains("revoke --list") && !revoked.remedy().contains("enable"), "{revoked}");
+        assert_eq!(revoked.to_device_message(), disabled(false).to_device_message());
+    }
 
     #[test]
     fn a_device_never_learns_who_holds_its_key() {

@@ -271,7 +271,9 @@ pub(crate) async fn read_answer(response: Response<Incoming>) -> Outcome<Answer>
         None => format!("HTTP {status}"),
     };
     let tracking = text("trackingId").map(|id| format!(" (tracking id {id})")).unwrap_or_default();
-    Err(CommandError::new(format!("{message} [{code}]{tracking}")).status(status))
+    Err(CommandError::new(format!("{message} [{code}]{tracking}"))
+        .status(status)
+        .code(body.get("errorCode").and_then(Value::as_u64)))
 }
 
 /// An address to connect to for one that a server listens on: "all addresses" is reached by loopback.

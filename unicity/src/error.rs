@@ -11,6 +11,8 @@ pub(crate) struct CommandError {
     pub(crate) exit: u8,
     /// The status of the answer that says so, if one did.
     pub(crate) http_status: Option<u16>,
+    /// The stable error code in it, such as 409201.
+    pub(crate) code: Option<u64>,
 }
 
 /// What every command returns.
@@ -19,7 +21,7 @@ pub(crate) type Outcome<T = ()> = Result<T, CommandError>;
 impl CommandError {
     /// Refused or failed.
     pub(crate) fn new(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), hint: None, exit: 1, http_status: None }
+        Self { message: message.to_string(), hint: None, exit: 1, http_status: None, code: None }
     }
 
     /// The command line makes no sense.
@@ -30,6 +32,11 @@ impl CommandError {
     /// Adds the status of the answer.
     pub(crate) fn status(self, status: u16) -> Self {
         Self { http_status: Some(status), ..self }
+    }
+
+    /// Adds the error code of the answer.
+    pub(crate) fn code(self, code: Option<u64>) -> Self {
+        Self { code, ..self }
     }
 
     /// Adds what the user can do.

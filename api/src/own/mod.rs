@@ -24,6 +24,24 @@ use crate::route::OwnCall;
 
 pub(crate) use standing::show as show_standing;
 
+/// Longest reason of an operator that is kept, in bytes: as long as other evidence.
+const REASON_BYTES_MAX: usize = 256;
+
+/// Refuses an operator's reason that is too long, or that could pass for lines of its own where it is shown.
+fn check_reason(reason: &str) -> Result<(), Failure> {
+    let length = reason.len();
+    if length > REASON_BYTES_MAX {
+        return Err(Failure::invalid(
+            "reason",
+            format!("it has {length} bytes, at most {REASON_BYTES_MAX} are allowed"),
+        ));
+    }
+    if reason.contains(char::is_control) {
+        return Err(Failure::invalid("reason", "it has a line break or another control character".into()));
+    }
+    Ok(())
+}
+
 /// Answers a call whose token and rights are proven.
 pub(crate) async fn handle(shared: &Shared, call: OwnCall, proven: Proven) -> Result<Response<ApiBody>, Failure> {
     match call {

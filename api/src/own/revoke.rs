@@ -20,9 +20,6 @@ use crate::failure::Failure;
 use crate::revocations::{cut, show, show_target};
 use crate::{certificate, follow};
 
-/// Longest reason that is kept, in bytes.
-const REASON_BYTES_MAX: usize = 256;
-
 /// What is meant, in a body or in query parameters with the same names: a DELETE may have no body.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
@@ -132,9 +129,11 @@ pub(super) async fn revoke(shared: &Shared, proven: &Proven) -> Result<Response<
         return preview(shared, target).await;
     }
     let reason = body.reason.filter(|text| !text.trim().is_empty());
-    if let Some(length) = reason.as_ref().map(String::len).filter(|length| *length > REASON_BYTES_MAX) {
-        let why = format!("it has {length} bytes, at most {REASON_BYTES_MAX} are allowed");
-        return Err(Failure::invalid("reason", why));
+    reason.as_deref().map_or(Ok(()), super::check_reason)?;
+    if let RevocationTarget::Batch(label) = &target
+        && !body.force
+    {
+        be_carried(shared, label.clone()).await?;
     }
     let registry = shared.provisioning.registry();
     let (began, synced_before) = (Instant::now(), registry.sync_ns_total());
@@ -177,6 +176,20 @@ pub(super) async fn revoke(shared: &Shared, proven: &Proven) -> Result<Response<
     Ok(json_answer(StatusCode::OK, &answer))
 }
 
+/// Refuses a batch label that no enrollment carries: a misspelt one would seem to have ended something. One in force is known.
+async fn be_carried(shared: &Shared, label: BatchLabel) -> Result<(), Failure> {
+    let provisioning = shared.provisioning.clone();
+    Shared::blocking(move || {
+        let registry = provisioning.registry().as_ref();
+        let target = RevocationTarget::Batch(label.clone());
+        if registry.revocation(&target)?.is_some() || follow::is_any(registry, &target)? {
+            return Ok(());
+        }
+        Err(Refusal::NotFound(Subject::Batch(label)).into())
+    })
+    .await
+}
+
 /// What a revocation would touch, by the records and sessions of this moment.
 async fn preview(shared: &Shared, target: RevocationTarget) -> Result<Response<ApiBody>, Failure> {
     let provisioning = shared.provisioning.clone();
@@ -198,6 +211,8 @@ async fn preview(shared: &Shared, target: RevocationTarget) -> Result<Response<A
                 RevocationTarget::Certificate(_) | RevocationTarget::Authority { .. } => live,
                 _ => 0,
             }),
+            // Whoever shows a chain that leads to it ends too, by however many intermediates: no record counts those.
+            "atLeast": matches!(target, RevocationTarget::Authority { .. }),
             "sessions": live,
             "keys": keys,
         });
@@ -252,8 +267,10 @@ fn means(registry: &dyn Registry, target: &RevocationTarget) -> Result<Means, Fa
             let keys = group.as_ref().map_or(0, |group| group.terms.attestation.keys().len());
             Means { devices: follow::count(registry, target)?, keys, ..none(group.is_some()) }
         }
-        RevocationTarget::Authority { .. } | RevocationTarget::Batch(_) => {
-            Means { devices: follow::count(registry, target)?, ..none(true) }
+        RevocationTarget::Authority { .. } => Means { devices: follow::count(registry, target)?, ..none(true) },
+        RevocationTarget::Batch(_) => {
+            let devices = follow::count(registry, target)?;
+            Means { devices, ..none(devices > 0) }
         }
     })
 }

@@ -23,9 +23,6 @@ use crate::dps::{members, parse_id, parse_json};
 use crate::failure::Failure;
 use crate::target::Target;
 
-/// The longest reason, in bytes: as long as other evidence.
-const REASON_BYTES_MAX: usize = 256;
-
 /// An identity, and its device at its hub, where it has one.
 struct Identity {
     owner: KeyOwner,
@@ -204,10 +201,7 @@ pub(super) async fn quarantine(shared: &Shared, proven: &Proven) -> Result<Respo
         false => members(&parse_json(&proven.body)?)?,
     };
     let reason = body.reason.unwrap_or_default();
-    if reason.len() > REASON_BYTES_MAX {
-        let why = format!("it has {} bytes, at most {REASON_BYTES_MAX} are allowed", reason.len());
-        return Err(Failure::invalid("reason", why));
-    }
+    super::check_reason(&reason)?;
     let standing = set(shared, proven, owner, StandingVerdict::Quarantine { reason }).await?;
     // Only now that the write is synced: whoever comes back at once must find it.
     let cut = client.is_some_and(|client| {

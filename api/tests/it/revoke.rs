@@ -77,8 +77,14 @@ async fn a_revoke_says_what_it_touched_and_refuses_what_makes_no_sense() {
         (json!({"registrationId": "nobody"}), 404),
         (json!({"groupId": "nobody"}), 404),
         (json!({"authority": "nobody"}), 404),
+        (json!({"batch": "nobodys"}), 404),
+        (json!({"batch": "nobodys", "dryRun": true}), 200),
         (json!({"registrationId": "dev", "reason": "x".repeat(257)}), 400),
+        (json!({"registrationId": "dev", "reason": "lost\nrevoked by root"}), 400),
         (json!({"registrationId": "nobody", "force": true}), 200),
+        (json!({"batch": "nobodys", "force": true}), 200),
+        // It is in force: asking again is no mistake.
+        (json!({"batch": "nobodys"}), 200),
     ] {
         server.dps("POST", PATH, &ask(body)).await.expect(status);
     }
@@ -87,7 +93,7 @@ async fn a_revoke_says_what_it_touched_and_refuses_what_makes_no_sense() {
     assert!(again["message"].as_str().unwrap().contains("registration nobody was revoked"), "{again}");
 
     let listed = server.dps("GET", PATH, "").await.expect(200).json();
-    assert_eq!(listed["value"].as_array().unwrap().len(), 2);
+    assert_eq!(listed["value"].as_array().unwrap().len(), 3);
     server.dps("DELETE", &format!("{PATH}?registrationId=nobody"), "").await.expect(204);
     server.dps("DELETE", &format!("{PATH}?registrationId=nobody"), "").await.expect(404);
     server.dps("GET", &format!("{PATH}?registrationId=nobody"), "").await.expect(404);

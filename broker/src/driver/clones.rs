@@ -70,8 +70,7 @@ pub(super) fn take_place(
             Inserted::First => return Ok((epoch, None)),
             Inserted::TookOver(old) => return Ok((epoch, Some(old))),
             Inserted::Superseded { by } => {
-                let why = format!("a newer session of this client has begun ({by})");
-                return Err(Refusal::Unavailable { why });
+                return Err(Refusal::Superseded { by: Some(by.to_string()) });
             }
             Inserted::OlderStays { epoch } if policy.is_some() => {
                 return Err(Refusal::OlderSessionLives { owner: grant.owner(), epoch: epoch.to_string() });

@@ -167,7 +167,7 @@ pub(super) async fn open(
     noted.map_err(unavailable)?;
     match opened {
         Ok(Ok(_)) => {}
-        Ok(Err(AppendError::Fenced)) => return Err(unavailable("a newer session of this client has begun")),
+        Ok(Err(AppendError::Fenced)) => return Err(Refusal::Superseded { by: None }),
         Ok(Err(error)) => return Err(unavailable(error.to_string())),
         Err(_) => return Err(unavailable("the telemetry log has ended")),
     }
@@ -183,7 +183,7 @@ pub(super) async fn open(
     let will = connect.will.take().map(|will| as_message(&shared, &stamp, will));
     // Nothing may be waited for from here to the CONNACK: who takes over now stores this will, so the session has to be accepted.
     if !shared.parts.sessions.arm(&client, epoch, will) {
-        return Err(unavailable("a newer session of this client has begun"));
+        return Err(Refusal::Superseded { by: None });
     }
     let token_deadline = shared.settings.drop_on_token_expiry.then(|| token_deadline(&shared, &grant)).flatten();
     debug!(device.id = %client, epoch = %epoch, api_version = connect.api_version,
@@ -220,9 +220,9 @@ async fn queue_fence(
         let passed = sessions.pass_will(client, *epoch, |will| place.queue_will(will));
         match passed {
             WillPassed::NotLive(Some(by)) => {
-                return Err(unavailable(format!("a newer session of this client has begun ({by})")));
+                return Err(Refusal::Superseded { by: Some(by.to_string()) });
             }
-            WillPassed::NotLive(None) => return Err(unavailable("a newer session of this client has come and gone")),
+            WillPassed::NotLive(None) => return Err(Refusal::Superseded { by: None }),
             WillPassed::Queued | WillPassed::Nothing | WillPassed::NoRoom => {}
         }
         if passed != WillPassed::NoRoom {

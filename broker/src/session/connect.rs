@@ -28,7 +28,8 @@ pub(super) fn code_of(refusal: &Refusal) -> ConnectCode {
         Refusal::Unavailable { .. }
         | Refusal::Throttled { .. }
         | Refusal::Quarantined { .. }
-        | Refusal::OlderSessionLives { .. } => ConnectCode::ServerUnavailable,
+        | Refusal::OlderSessionLives { .. }
+        | Refusal::Superseded { .. } => ConnectCode::ServerUnavailable,
         Refusal::TokenMalformed(_) | Refusal::Invalid { .. } => ConnectCode::BadUserNameOrPassword,
         _ => ConnectCode::NotAuthorized,
     }

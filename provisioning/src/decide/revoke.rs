@@ -17,9 +17,6 @@ use crate::leaf::LeafEvent;
 use crate::registry::{Actor, Change, Fault, Outcome, RegistryError, RegistryView, Revoked};
 use crate::service::Settings;
 
-/// What the hub shows as the reason of a device's disabling.
-const STATUS_REASON: &str = "revoked";
-
 /// What one record ends.
 struct Ending<'a> {
     view: &'a dyn RegistryView,
@@ -60,12 +57,12 @@ impl Ending<'_> {
     }
 
     fn device(&mut self, device: &DeviceIdentity) -> bool {
-        if device.status == DeviceStatus::Disabled && device.status_reason.as_deref() == Some(STATUS_REASON) {
+        if device.is_ended_by_revocation() {
             return false;
         }
         let mut ended = device.clone();
         ended.status = DeviceStatus::Disabled;
-        ended.status_reason = Some(STATUS_REASON.to_owned());
+        ended.status_reason = Some(DeviceIdentity::REVOKED.to_owned());
         ended.status_updated = Some(self.now);
         ended.etag = self.entropy.etag();
         self.changes.push(Change::PutDevice(Box::new(ended)));

@@ -203,6 +203,10 @@ fn terms(attestation: Value, args: &TermsArgs) -> Outcome<Map<String, Value>> {
     Ok(body)
 }
 
+/// The codes of an enrollment and of a group that are there already. Another conflict, of a key, a device id or a revocation, is not
+/// healed by replacing anything.
+const THERE_ALREADY: [u64; 2] = [409_201, 409_202];
+
 async fn put(global: &Global, which: &Which, body: Map<String, Value>, replace: bool) -> Outcome {
     let client = Client::open(&global.target(), &Audience::Dps)?;
     let headers: &[(&str, &str)] = if replace { &[("if-match", "*")] } else { &[] };
@@ -213,7 +217,7 @@ async fn put(global: &Global, which: &Which, body: Map<String, Value>, replace: 
         Err(error) if replace && error.http_status == Some(404) => {
             client.call(Method::PUT, &path, &[], Some(&body)).await?.body
         }
-        Err(error) if !replace && error.http_status == Some(409) => {
+        Err(error) if !replace && error.code.is_some_and(|code| THERE_ALREADY.contains(&code)) => {
             return Err(error.hint("if it is this enrollment that is there already, --replace replaces it"));
         }
         other => other?.body,

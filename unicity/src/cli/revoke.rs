@@ -141,7 +141,7 @@ async fn revoke(global: &Global, args: &RevokeArgs, client: &Client, target: &(&
     if args.dry_run {
         return Ok(());
     }
-    confirm(&preview, args.yes)?;
+    confirm(&preview, &target.1, args.yes)?;
     body.insert("dryRun".into(), json!(false));
     body.insert("force".into(), json!(args.force));
     if let Some(reason) = &args.reason {
@@ -171,7 +171,7 @@ fn show_preview(preview: &Value) {
         preview.get("also").and_then(Value::as_str).map(|also| format!(", and with it {also}")).unwrap_or_default();
     eprintln!(
         "{what}{also}: {}, {}, {} held",
-        counted(number(preview, "devices"), "device"),
+        reach(preview),
         counted(number(preview, "sessions"), "live session"),
         counted(number(preview, "keys"), "key"),
     );
@@ -182,23 +182,39 @@ fn show_preview(preview: &Value) {
     }
 }
 
-/// For more than one device the count must be typed, or `--yes` given.
-fn confirm(preview: &Value, yes: bool) -> Outcome {
+/// Whether more devices may be meant than the server can count.
+fn is_open_ended(preview: &Value) -> bool {
+    preview["atLeast"] == json!(true)
+}
+
+/// Whom it ends, for people.
+fn reach(preview: &Value) -> String {
+    let devices = number(preview, "devices");
+    if is_open_ended(preview) {
+        return format!("every device whose certificate chain leads to it, at least {devices} known");
+    }
+    counted(devices, "device")
+}
+
+/// For more than one device the count must be typed, for an authority, whose devices nobody can count, its name; or `--yes` given.
+fn confirm(preview: &Value, name: &str, yes: bool) -> Outcome {
     let count = number(preview, "devices");
-    if count <= 1 || yes {
+    let is_open_ended = is_open_ended(preview);
+    if yes || (count <= 1 && !is_open_ended) {
         return Ok(());
     }
     if !std::io::stdin().is_terminal() {
-        return Err(CommandError::usage(format!("this ends {count} devices, and nobody is there to be asked"))
+        return Err(CommandError::usage(format!("this ends {}, and nobody is there to be asked", reach(preview)))
             .hint("look at it with --dry-run, then add --yes"));
     }
-    eprint!("type {count} to end them: ");
+    let wanted = if is_open_ended { name.to_owned() } else { count.to_string() };
+    eprint!("type {wanted} to end them: ");
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).context("cannot read the answer")?;
-    if line.trim() == count.to_string() {
+    if line.trim() == wanted {
         return Ok(());
     }
-    Err(CommandError::new(format!("{count} was not typed; nothing was revoked")))
+    Err(CommandError::new(format!("{wanted} was not typed; nothing was revoked")))
 }
 
 fn show_done(done: &Value) {
@@ -310,10 +326,21 @@ mod tests {
 
     #[test]
     fn more_than_one_device_is_not_ended_unasked() {
-        assert!(confirm(&json!({"devices": 1, "sessions": 2}), false).is_ok());
-        assert!(confirm(&json!({"devices": 9, "sessions": 1}), true).is_ok());
+        assert!(confirm(&json!({"devices": 1, "sessions": 2}), "dev", false).is_ok());
+        assert!(confirm(&json!({"devices": 9, "sessions": 1}), "g", true).is_ok());
+        assert!(confirm(&json!({"devices": 0, "atLeast": true}), "root", true).is_ok());
         if !std::io::stdin().is_terminal() {
-            assert_eq!(confirm(&json!({"devices": 9}), false).unwrap_err().exit, 2);
+            assert_eq!(confirm(&json!({"devices": 9}), "g", false).unwrap_err().exit, 2);
+            assert_eq!(confirm(&json!({"devices": 0, "atLeast": true}), "root", false).unwrap_err().exit, 2);
         }
+    }
+
+    #[test]
+    fn the_reach_of_an_authority_is_no_count() {
+        assert_eq!(reach(&json!({"devices": 1, "atLeast": false})), "1 device");
+        assert_eq!(
+            reach(&json!({"devices": 0, "atLeast": true})),
+            "every device whose certificate chain leads to it, at least 0 known"
+        );
     }
 }
