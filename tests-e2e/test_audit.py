@@ -481,6 +481,11 @@ def test_a_record_that_was_altered_is_refuted_and_the_place_named(server, device
         code, verdict = checked(server, tmp_path, record | change)
         assert (code, verdict["verdict"]) == (1, "refuted"), verdict
         assert steps(verdict)["record"] is False and steps(verdict)[step] is False, verdict
+    # One that was never stored, at the partition's end and far beyond.
+    for beyond in (record["offset"] + 20, 10**9):
+        code, verdict = checked(server, tmp_path, record | {"offset": beyond}, "--allow-attributed")
+        assert (code, verdict["verdict"], steps(verdict)["record"]) == (1, "refuted", False), verdict
+        assert "no such record: the partition ends at" in verdict["steps"][0]["text"]
     for junk in ({}, {"hub": 1}, record | {"offset": -1}):
         file = tmp_path / "junk"
         file.write_text(json.dumps(junk))
@@ -499,6 +504,8 @@ def test_a_message_is_checked_with_the_log_and_the_batch_alone(server, devices, 
     shutil.copytree(server.data / "audit", log)
     offline = ["--offline", log, "--vkey", server.data / "pki" / "audit.vkey"]
     code, verdict = checked(server, tmp_path, second, *offline)
+    assert (code, verdict["verdict"]) == (1, "attributed")
+    code, verdict = checked(server, tmp_path, second, *offline, "--allow-attributed")
     assert (code, verdict["verdict"]) == (0, "attributed")
     code, verdict = checked(server, tmp_path, second, *offline, "--batch", batch)
     assert (code, verdict["verdict"]) == (0, "proven"), verdict

@@ -160,6 +160,8 @@ def test_a_continuity_token_rides_in_the_payload_of_an_unmodified_sdk(initialise
     assert second["$unicity"] != first["$unicity"]
     third = register({"$unicity": second["$unicity"], "model": "x"})
     assert server.object("registration", "show", "sensor-1")["devicePayload"] == {"model": "x"}
+    # A copied key alone: it is served, and buys no token.
+    assert register({"model": "x"}) == {"interval": 5}
     # A copy of the first boot's disk.
     client = devices.raw_dps("sensor-1", devices.raw_dps_token("sensor-1", key))
     client.connect()

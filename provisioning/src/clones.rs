@@ -100,7 +100,8 @@ pub fn is_held_by_operator(standing: &Standing) -> bool {
 }
 
 /// The factor that releases a quarantine by itself: one that the credential does not imply. A TPM proves itself with a key that
-/// cannot be copied out of it; a continuity token that is the newest one was given to one device only.
+/// cannot be copied out of it; a continuity token that is the newest one was given to a device that held the one before. The first
+/// token of all, which goes to whoever asks with the key, is [`Judgement::Unknown`].
 #[must_use]
 pub fn releasing_factor(standing: &Standing, proof: &Proof, continuity: Judgement) -> Option<&'static str> {
     if standing.state != StandingState::Quarantined || is_held_by_operator(standing) {

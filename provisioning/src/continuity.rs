@@ -2,10 +2,15 @@
 //! of WebAuthn's signature counter.
 //!
 //! The server keeps two numbers of a registration id: *confirmed*, the newest that came back, and *issued*, the one after it,
-//! which goes out with every answer until it comes back. Presenting either is fine, since an answer may be lost; presenting
-//! *issued* confirms it. Only what is older than *confirmed* is evidence: a device that once held a newer one would have sent it.
+//! which goes out with the answer to each who presents one of the two, until it comes back. Presenting either is fine, since an
+//! answer may be lost; presenting *issued* confirms it. Only what is older than *confirmed* is evidence: a device that once held a newer one would have sent it.
 //! Two devices that hold one credential and one token go on in step until one of them has registered twice in a row; the next
 //! registration of the other is found out.
+//!
+//! Who presents none is given the first token, until one has come back, and from then on nothing: the credential alone must not
+//! buy what is to be a second factor. Hence the first token releases no quarantine. It is trust on first use: whoever begins to
+//! send tokens first is who holds them, and a device whose firmware sends none leaves that to a thief. A device that lost its
+//! token is served without one, until an operator begins its counter anew, by a release or by deleting its registration.
 //!
 //! The token rides in the member [`MEMBER`] of the payload, `{"$unicity": {"continuity": "<token>"}}`, in the answer's as in the
 //! request's; it is off where the enrollment's payload is no JSON object. A device that sends none (its firmware does not know of
@@ -23,6 +28,9 @@ pub const MEMBER: &str = "$unicity";
 
 /// What the member adds to a payload at most, in bytes.
 pub const MEMBER_BYTES_MAX: usize = 160;
+
+/// What is confirmed before anything came back; no token is made of it.
+const NEVER: u64 = 0;
 
 const PURPOSE: &str = "continuity tokens 1";
 /// Longest text that is looked at as a token.
@@ -43,7 +51,7 @@ pub enum Claim {
 /// What a counter says about the device that presents it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Judgement {
-    /// Nothing was presented, or nothing is known to compare it with.
+    /// Nothing was presented, or nothing came back before that it could be compared with.
     Unknown,
     /// The newest that came back, again: the answer with the next one was lost.
     Repeated,
@@ -59,15 +67,30 @@ pub fn judge(stored: Option<Continuity>, claim: Claim) -> (Judgement, Option<Con
     let confirm = |counter: u64| Some(Continuity { confirmed: counter, issued: counter.saturating_add(1) });
     match (claim, stored) {
         (Claim::Off, _) => (Judgement::Unknown, None),
-        (Claim::Absent, None) => (Judgement::Unknown, confirm(0)),
+        (Claim::Absent, None) => (Judgement::Unknown, confirm(NEVER)),
         (Claim::Absent, Some(_)) => (Judgement::Unknown, None),
         (Claim::Presented(counter), None) => (Judgement::Unknown, confirm(counter)),
         (Claim::Presented(counter), Some(Continuity { confirmed, .. })) => match counter {
             _ if counter < confirmed => (Judgement::Stale, None),
             _ if counter == confirmed => (Judgement::Repeated, None),
+            // The first token went to whoever asked with the key.
+            _ if confirmed == NEVER => (Judgement::Unknown, confirm(counter)),
             _ => (Judgement::Advanced, confirm(counter)),
         },
     }
+}
+
+/// The counter that goes out with the answer to a claim, of what is stored after [`judge`]. Who holds none, or an old one, gets
+/// none, but for the first, which may have been lost on its way.
+#[must_use]
+pub fn issue(stored: Option<Continuity>, claim: Claim) -> Option<u64> {
+    let Continuity { confirmed, issued } = stored?;
+    let is_due = match claim {
+        Claim::Off => false,
+        Claim::Absent => confirmed == NEVER,
+        Claim::Presented(counter) => counter >= confirmed,
+    };
+    is_due.then_some(issued)
 }
 
 /// Whether answers under an enrollment with this payload can carry the member.
@@ -167,6 +190,11 @@ mod tests {
             (at(5), Claim::Absent, Judgement::Unknown, None),
             // The server was restored, or the record was deleted.
             (None, Claim::Presented(7), Judgement::Unknown, at(7)),
+            // Nothing came back before: whoever holds the key could have it.
+            (at(0), Claim::Absent, Judgement::Unknown, None),
+            (at(0), Claim::Presented(1), Judgement::Unknown, at(1)),
+            (at(0), Claim::Presented(7), Judgement::Unknown, at(7)),
+            (at(1), Claim::Presented(2), Judgement::Advanced, at(2)),
             (at(5), Claim::Presented(9), Judgement::Advanced, at(9)),
             (at(5), Claim::Presented(6), Judgement::Advanced, at(6)),
             (at(5), Claim::Presented(5), Judgement::Repeated, None),
@@ -174,6 +202,23 @@ mod tests {
             (at(5), Claim::Presented(0), Judgement::Stale, None),
         ] {
             assert_eq!(judge(stored, claim), (judgement, next), "{stored:?} {claim:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_goes_to_who_holds_one_and_the_first_to_who_asks() {
+        let at = |confirmed: u64| Some(Continuity { confirmed, issued: confirmed + 1 });
+        for (stored, claim, issued) in [
+            (None, Claim::Absent, None),
+            (at(0), Claim::Off, None),
+            (at(0), Claim::Absent, Some(1)),
+            (at(1), Claim::Absent, None),
+            (at(5), Claim::Absent, None),
+            (at(1), Claim::Presented(1), Some(2)),
+            (at(5), Claim::Presented(5), Some(6)),
+            (at(5), Claim::Presented(4), None),
+        ] {
+            assert_eq!(issue(stored, claim), issued, "{stored:?} {claim:?}");
         }
     }
 
@@ -223,8 +268,8 @@ mod tests {
         let claim = device.0.map_or(Claim::Absent, Claim::Presented);
         let (judgement, next) = judge(*stored, claim);
         *stored = next.or(*stored);
-        if !answer_lost && judgement != Judgement::Stale {
-            device.0 = stored.map(|stored| stored.issued);
+        if !answer_lost {
+            device.0 = issue(*stored, claim).or(device.0);
         }
         judgement
     }
@@ -236,6 +281,23 @@ mod tests {
             let (mut stored, mut device) = (None, Device(None));
             for lost in lost {
                 prop_assert_ne!(register(&mut stored, &mut device, lost), Judgement::Stale);
+            }
+        }
+
+        /// Once a token came back, a thief with the key alone gets none, changes nothing, and releases nothing.
+        #[test]
+        fn the_key_alone_buys_no_token(turns in proptest::collection::vec(any::<(bool, bool)>(), 0..60)) {
+            let (mut stored, mut owner) = (None, Device(None));
+            register(&mut stored, &mut owner, false);
+            register(&mut stored, &mut owner, false);
+            for (is_thief, lost) in turns {
+                if is_thief {
+                    let (mut thief, before) = (Device(None), stored);
+                    prop_assert_eq!(register(&mut stored, &mut thief, false), Judgement::Unknown);
+                    prop_assert_eq!((thief.0, stored), (None, before));
+                } else {
+                    prop_assert_ne!(register(&mut stored, &mut owner, lost), Judgement::Stale);
+                }
             }
         }
 

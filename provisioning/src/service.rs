@@ -636,8 +636,9 @@ impl Provisioning {
         }
         let id = &registration.registration_id;
         let counter = self.registry.continuity(id).map_err(|fault| Refusal::Unavailable { why: fault.to_string() })?;
-        Ok(match counter {
-            Some(counter) => answer.with_payload(|payload| self.tokens.put(id, counter.issued, payload)),
+        // Who polls shows no token: no more than who registers without.
+        Ok(match continuity::issue(counter, continuity::Claim::Absent) {
+            Some(counter) => answer.with_payload(|payload| self.tokens.put(id, counter, payload)),
             None => answer,
         })
     }

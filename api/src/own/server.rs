@@ -61,6 +61,10 @@ pub(super) fn info(shared: &Shared) -> Response<ApiBody> {
         .hubs
         .iter()
         .map(|hub| {
+            let reader = shared.telemetry.reader(&hub.name);
+            // The offset that each partition's next record will get.
+            let ends: Option<Vec<u64>> =
+                reader.map(|reader| (0..reader.partitions()).map(|partition| reader.bounds(partition).1).collect());
             json!({
                 "name": hub.name,
                 "host": hub.host,
@@ -68,6 +72,7 @@ pub(super) fn info(shared: &Shared) -> Response<ApiBody> {
                 "allocationWeight": hub.weight,
                 "applyAllocationPolicy": hub.apply_allocation,
                 "partitions": shared.telemetry.partitions(&hub.name),
+                "partitionEnds": ends,
             })
         })
         .collect();

@@ -86,6 +86,7 @@ async fn any_policy_may_ask_what_the_server_is() {
     assert_eq!(info["idScope"], SCOPE);
     assert_eq!(info["hubs"][0]["name"], "alpha");
     assert_eq!(info["hubs"][0]["partitions"], 4);
+    assert_eq!(info["hubs"][0]["partitionEnds"].as_array().map(Vec::len), Some(4));
     let as_hub = server.send(hub_request("GET", "/unicity/info").body(body_of("")).unwrap()).await.expect(200);
     assert_eq!(as_hub.json(), info);
 }

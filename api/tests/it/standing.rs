@@ -6,7 +6,9 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use unicity_hub::suspicion::{Ending, SessionSeen, Traits};
 use unicity_hub::{CloseReason, SessionControl, SessionEpoch};
-use unicity_identity::{ClientIdentity, ClonePolicy, KeyFingerprint, Timestamp};
+use unicity_identity::error::KeyOwner;
+use unicity_identity::{ClientIdentity, CloneEvidence, ClonePolicy, Entropy, KeyFingerprint, Timestamp};
+use unicity_provisioning::registry::{Actor, Command, Registry as _, Request, StandingVerdict};
 
 use crate::server::{NOW, SCOPE, Server, device_token, enrollment, key};
 
@@ -130,16 +132,22 @@ async fn a_continuity_token_goes_out_and_comes_back_and_an_old_one_is_found_out(
     let first = token_of(&register(&server, &json!({"model": "x"}), 200).await);
     assert!(first["continuity"].as_str().unwrap().starts_with("1."));
     // The answer is lost: the same again.
-    assert_eq!(token_of(&register(&server, &json!({"model": "x"}), 200).await), first);
-    let answer = register(&server, &json!({"model": "x", "$unicity": first}), 200).await;
-    let second = token_of(&answer);
+    let answer = register(&server, &json!({"model": "x"}), 200).await;
+    assert_eq!(token_of(&answer), first);
+    // A poll tells the same.
+    let poll = async |answer: &Value| {
+        let operation = format!("/{SCOPE}/registrations/dev-1/operations/{}", answer["operationId"].as_str().unwrap());
+        let token = device_token("dev-1", &key(50));
+        token_of(&server.device("GET", &operation, Some(&token), "").await.expect(200).json())
+    };
+    assert_eq!(poll(&answer).await, first);
+    let second = token_of(&register(&server, &json!({"model": "x", "$unicity": first}), 200).await);
     let stored = server.dps("GET", "/registrations/dev-1", "").await.expect(200).json();
     assert_eq!(stored["devicePayload"], json!({"model": "x"}), "the member is not the device's own");
     assert_eq!(stored.get("payload"), None, "nor the enrollment's");
-    // A poll tells the same.
-    let operation = format!("/{SCOPE}/registrations/dev-1/operations/{}", answer["operationId"].as_str().unwrap());
-    let token = device_token("dev-1", &key(50));
-    assert_eq!(token_of(&server.device("GET", &operation, Some(&token), "").await.expect(200).json()), second);
+    // From now on the key alone buys no token, by registering or by polling.
+    let answer = register(&server, &json!({"model": "x"}), 200).await;
+    assert_eq!((token_of(&answer), poll(&answer).await), (Value::Null, Value::Null));
     let third = token_of(&register(&server, &json!({"$unicity": second}), 200).await);
     let stored = server.dps("GET", "/registrations/dev-1", "").await.expect(200).json();
     assert_eq!(stored.get("devicePayload"), None, "nothing else was sent");
@@ -155,6 +163,24 @@ async fn a_continuity_token_goes_out_and_comes_back_and_an_old_one_is_found_out(
     register(&server, &json!({"$unicity": third}), 200).await;
     let released = server.dps("GET", ONE, "").await.expect(200).json();
     assert_eq!(released["standing"]["releasedBy"], "continuity");
+}
+
+#[tokio::test]
+async fn the_first_token_releases_no_quarantine() {
+    let server = Server::with_continuity(ClonePolicy::Quarantine);
+    enrolled(&server).await;
+    // What the key buys of a device that never sent a token back.
+    let first = token_of(&register(&server, &Value::Null, 200).await);
+    let evidence =
+        vec![CloneEvidence { at: NOW, signal: "alternatingTakeover".into(), score: 100, detail: "d".into() }];
+    let verdict = StandingVerdict::Suspect { score: 100, evidence, quarantine: true };
+    let owner = KeyOwner::Registration("dev-1".parse().unwrap());
+    let command = Command::SetStanding { owner, verdict };
+    let request = Request { command, actor: Actor::Server, now: NOW, entropy: Entropy::from_seed([9; 32]) };
+    server.registry.submit(request).await.unwrap();
+    register(&server, &json!({"$unicity": first}), 429).await;
+    let held = server.dps("GET", ONE, "").await.expect(200).json();
+    assert_eq!(held["standing"]["state"], "quarantined");
 }
 
 #[tokio::test]

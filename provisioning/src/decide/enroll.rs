@@ -226,6 +226,10 @@ pub(super) fn delete_registration(
     let stored = view.registration(&id)?;
     check(precondition, stored.map(|stored| stored.etag), || Subject::Registration(id.clone()))?;
     let mut changes = vec![Change::DeleteRegistration(id.clone())];
+    if view.continuity(&id)?.is_some() {
+        // The next registration is a first one: a device that lost its token may get one again.
+        changes.push(Change::DeleteContinuity(id.clone()));
+    }
     let individual = view.individual(&id)?;
     let device = device_of(view, settings, &id, individual.as_ref())?;
     keep_in_sight(settings, &id, individual.as_ref(), device.as_ref(), &mut changes)?;

@@ -59,7 +59,7 @@ pub(super) fn register(
         assigned(view, settings, &command, individual.as_ref(), &terms, wanted_device_id, now, entropy)?;
     if let Outcome::Registered { continuity: slot, stale: evidence, .. } = &mut outcome {
         if let Some(counter) = continuity {
-            *slot = Some(counter.issued);
+            *slot = continuity::issue(Some(counter), command.continuity);
             if view.continuity(id)? != Some(counter) {
                 changes.push(Change::PutContinuity(id.clone(), counter));
             }
@@ -71,7 +71,7 @@ pub(super) fn register(
 
 /// What became of the continuity counter.
 struct Counted {
-    /// To be stored and handed out; `None`: off, or nothing for a device that holds an old one.
+    /// To be stored, and perhaps handed out; `None`: off, or nothing for a device that holds an old one.
     counter: Option<Continuity>,
     stale: Option<CloneEvidence>,
 }

@@ -238,6 +238,11 @@ fn the_counter_is_written_with_the_registration() {
     assert_eq!(counter(&world.register(Claim::Presented(1)).unwrap()), Some(2));
     assert_eq!(counter(&world.register(Claim::Presented(1)).unwrap()), Some(2));
     assert_eq!(counter(&world.register(Claim::Presented(2)).unwrap()), Some(3));
+    let before = world.memory.continuity.clone();
+    let without = world.register(Claim::Absent).unwrap();
+    assert_eq!((counter(&without), without.changes.len()), (None, 1), "the key alone buys no token");
+    assert!(matches!(without.outcome, Outcome::Registered { stale: None, .. }), "and is no evidence");
+    assert_eq!(world.memory.continuity, before);
     let stale = world.register(Claim::Presented(1)).unwrap();
     assert_eq!(counter(&stale), None, "what is newest does not go to who holds an old one");
     let Outcome::Registered { stale: Some(evidence), .. } = &stale.outcome else { panic!("{stale:?}") };
@@ -265,6 +270,17 @@ fn a_stale_counter_quarantines_under_that_policy_and_a_release_begins_anew() {
     world.release(BY_POLICY).unwrap();
     assert!(world.memory.continuity.is_empty());
     assert_eq!(counter(&world.register(Claim::Presented(1)).unwrap()), Some(2), "the one that the operator let go on");
+}
+
+#[test]
+fn a_deleted_registration_begins_its_counter_anew() {
+    let mut world = World::new(ClonePolicy::Newest, true);
+    for claim in [Claim::Absent, Claim::Presented(1), Claim::Absent] {
+        world.register(claim).unwrap();
+    }
+    world.run(Command::DeleteRegistration { id: id(), precondition: Precondition::None }).unwrap();
+    assert!(world.memory.continuity.is_empty());
+    assert_eq!(counter(&world.register(Claim::Absent).unwrap()), Some(1));
 }
 
 #[test]

@@ -111,9 +111,13 @@ impl Chain<'_> {
                     Step::new("record", Some(false), text)
                 }
             },
-            None if self.stored.is_there() => {
-                Step::new("record", None, format!("nothing is stored at {place} any more, or not yet"))
-            }
+            None if self.stored.is_there() => match self.stored.end(&message.hub, message.partition).await? {
+                Some(end) if end <= message.offset => {
+                    let text = format!("no such record: the partition ends at {end}");
+                    Step::new("record", Some(false), text)
+                }
+                _ => Step::new("record", None, format!("nothing is stored at {place} any more")),
+            },
             None => Step::new("record", None, "no stored records to compare with"),
         })
     }

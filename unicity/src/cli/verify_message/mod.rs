@@ -4,8 +4,8 @@
 //! batch's root is computed here from the lines.
 //!
 //! With `--json` a line a record: `{"verdict", "hub", "device", "partition", "offset", "key_fingerprint", "steps", "checkpoint"?}`. The
-//! verdict is `proven`, `attributed` (the key is borne out, that the record is unchanged could not be checked) or `refuted`, which is
-//! exit code 1. A step is `{"step", "ok", "text", "index"?, "leaf"?}`; `ok` is `null` where it could not be checked. Steps are
+//! verdict is `proven`, `attributed` (the key is borne out, that the record was stored so could not be checked) or `refuted`. Exit code
+//! 0 is for `proven` alone, and with `--allow-attributed` for `attributed`; else it is 1. A step is `{"step", "ok", "text", "index"?, "leaf"?}`; `ok` is `null` where it could not be checked. Steps are
 //! `record`, `session`, `attestation`, `enrollment` and `seal`.
 
 mod chain;
@@ -48,6 +48,10 @@ pub(crate) struct VerifyMessageArgs {
     /// The lines of the batch that the message was sealed in (`tail --json --sessions --partition P`), to check its seal offline.
     #[arg(long, value_name = "FILE", requires = "offline")]
     batch: Option<PathBuf>,
+    /// Let `attributed` be enough for exit code 0: the key was the device's, but no seal says that the record is as it was, or that
+    /// it ever was. What is not sealed yet, or is checked without its batch, can be attributed only.
+    #[arg(long)]
+    allow_attributed: bool,
     /// Leaves to look at in each search; what lies further back is not found.
     #[arg(long, value_name = "N", default_value_t = 10_000_000)]
     scan: u64,
@@ -76,7 +80,7 @@ pub(crate) async fn run(global: &Global, args: &VerifyMessageArgs) -> Outcome {
         (Some(_), Some(batch)) => Stored::File(batch.clone()),
         (Some(_), None) => Stored::Nowhere,
     };
-    let (mut checked, mut refuted) = (0u64, 0u64);
+    let mut count = Count::default();
     let sources = Sources { leaves: &leaves, stored: &stored, key: &key, scan_max: args.scan.max(1) };
     if let (Some(partition), Some(first)) = (args.partition, args.offset) {
         let hub = args.hub.parse().context("--hub")?;
@@ -84,8 +88,7 @@ pub(crate) async fn run(global: &Global, args: &VerifyMessageArgs) -> Outcome {
         let mut found = None;
         stored.each(&range, |line, _| found = Some(line.to_owned())).await?;
         let line = found.ok_or_else(|| CommandError::new(format!("nothing is stored at {hub} {partition}@{first}")))?;
-        checked += 1;
-        refuted += u64::from(!check(global, &sources, &line).await?);
+        count.add(check(global, &sources, &line).await?);
     } else if let Some(file) = &args.file {
         let input: Box<dyn std::io::BufRead> = if file == Path::new("-") {
             Box::new(std::io::BufReader::new(std::io::stdin()))
@@ -98,18 +101,44 @@ pub(crate) async fn run(global: &Global, args: &VerifyMessageArgs) -> Outcome {
             if line.trim().is_empty() {
                 continue;
             }
-            if checked > 0 && !global.json {
+            if count.checked > 0 && !global.json {
                 output::line("")?;
             }
-            checked += 1;
-            refuted += u64::from(!check(global, &sources, &line).await?);
+            count.add(check(global, &sources, &line).await?);
         }
     }
-    match (checked, refuted) {
-        (0, _) => Err(CommandError::new("there is no record to check")),
-        (_, 0) => Ok(()),
-        (1, _) => Err(CommandError::new("the message is not what its record says")),
-        _ => Err(CommandError::new(format!("{refuted} of {checked} messages are not what their records say"))),
+    count.outcome(args.allow_attributed)
+}
+
+/// How many records got which verdict.
+#[derive(Default)]
+struct Count {
+    checked: u64,
+    attributed: u64,
+    refuted: u64,
+}
+
+impl Count {
+    fn add(&mut self, verdict: &str) {
+        self.checked += 1;
+        self.attributed += u64::from(verdict == ATTRIBUTED);
+        self.refuted += u64::from(verdict == REFUTED);
+    }
+
+    fn outcome(&self, allow_attributed: bool) -> Outcome {
+        let Self { checked, attributed, refuted } = self;
+        let why = match (checked, refuted, attributed) {
+            (0, _, _) => "there is no record to check".to_owned(),
+            (_, 0, 0) => return Ok(()),
+            (_, 0, _) if allow_attributed => return Ok(()),
+            (_, 0, _) => {
+                let why = format!("{attributed} of {checked} messages are attributed, not proven");
+                return Err(CommandError::new(why).hint("where that is enough, say --allow-attributed"));
+            }
+            (1, _, _) => "the message is not what its record says".to_owned(),
+            _ => format!("{refuted} of {checked} messages are not what their records say"),
+        };
+        Err(CommandError::new(why))
     }
 }
 
@@ -174,12 +203,12 @@ async fn look(sources: &Sources<'_>, line: &str) -> Outcome<Examined> {
     Ok(Examined { checkpoint: chain.checkpoint, message, steps, verdict })
 }
 
-/// Checks one record and shows what was found; whether nothing speaks against it.
-async fn check(global: &Global, sources: &Sources<'_>, line: &str) -> Outcome<bool> {
+/// Checks one record and shows what was found; the verdict.
+async fn check(global: &Global, sources: &Sources<'_>, line: &str) -> Outcome<&'static str> {
     let examined = look(sources, line).await?;
     if global.json {
         output::json(&examined.to_json())?;
-        return Ok(examined.verdict != REFUTED);
+        return Ok(examined.verdict);
     }
     let Examined { message, steps, checkpoint, verdict } = &examined;
     output::line(&format!(
@@ -210,7 +239,7 @@ async fn check(global: &Global, sources: &Sources<'_>, line: &str) -> Outcome<bo
         ))?;
     }
     output::line(&format!("verdict      {verdict}: {}", meaning(verdict)))?;
-    Ok(*verdict != REFUTED)
+    Ok(verdict)
 }
 
 /// The best verdict.
@@ -232,7 +261,7 @@ fn verdict(steps: &[Step]) -> &'static str {
 fn meaning(verdict: &str) -> &'static str {
     match verdict {
         PROVEN => "the key was the device's by a logged decision, and the record is as it was sealed",
-        ATTRIBUTED => "the key was the device's by a logged decision; no seal says that the record is as it was",
+        ATTRIBUTED => "the key was the device's by a logged decision; no seal says that such a record was stored",
         _ => "the record does not fit what was logged",
     }
 }
@@ -240,6 +269,23 @@ fn meaning(verdict: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_proven_passes_unless_attributed_is_allowed() {
+        for (verdicts, strict, lenient) in [
+            (&[][..], false, false),
+            (&[PROVEN], true, true),
+            (&[ATTRIBUTED], false, true),
+            (&[PROVEN, ATTRIBUTED], false, true),
+            (&[PROVEN, REFUTED], false, false),
+            (&[ATTRIBUTED, REFUTED], false, false),
+        ] {
+            let mut count = Count::default();
+            verdicts.iter().for_each(|verdict| count.add(verdict));
+            let passes = (count.outcome(false).is_ok(), count.outcome(true).is_ok());
+            assert_eq!(passes, (strict, lenient), "{verdicts:?}");
+        }
+    }
 
     #[test]
     fn a_verdict_needs_attestation_and_enrollment_and_no_contradiction() {

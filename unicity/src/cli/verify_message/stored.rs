@@ -93,6 +93,15 @@ impl Stored {
         }
     }
 
+    /// The offset that the partition's next record will get. `None`: no server says so.
+    pub(super) async fn end(&self, hub: &HubName, partition: u32) -> Outcome<Option<u64>> {
+        let Self::Server(target) = self else { return Ok(None) };
+        let info = Client::open(target, &Audience::Hub(Some(hub.to_string())))?.get("/unicity/info").await?;
+        let hubs = info.get("hubs").and_then(Value::as_array);
+        let own = hubs.into_iter().flatten().find(|it| it.get("name").and_then(Value::as_str) == Some(hub.as_str()));
+        Ok(own.and_then(|own| own.pointer(&format!("/partitionEnds/{partition}"))).and_then(Value::as_u64))
+    }
+
     pub(super) fn is_there(&self) -> bool {
         !matches!(self, Self::Nowhere)
     }
