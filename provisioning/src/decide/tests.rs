@@ -3,53 +3,39 @@
 mod keys;
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 
 use proptest::prelude::*;
 use unicity_identity::device::DeviceAuthentication;
 use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms, ProvisioningStatus};
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
-    Attestation, ClientIdentity, DeviceId, DeviceIdentity, DeviceStatus, EnrollmentGroup, EnrollmentGroupId,
-    EnrollmentRef, Entropy, HubDirectory, HubName, IndividualEnrollment, KeyFingerprint, KeySlot, LinkedHub, Refusal,
-    Registration, RegistrationId, Sealed, Subscription, Timestamp,
+    Attestation, DeviceIdentity, DeviceStatus, EnrollmentGroupId, EnrollmentRef, Entropy, HubDirectory, HubName,
+    KeyFingerprint, KeySlot, LinkedHub, Refusal, Registration, RegistrationId, Sealed, Timestamp,
 };
 
 use super::*;
 use crate::attest::{Attested, Proof};
-use crate::registry::{Actor, DeviceDraft, Fault, GroupDraft, IndividualDraft, RegisterCommand, TermsDraft};
+use crate::memory::Memory;
+use crate::registry::{Actor, DeviceDraft, GroupDraft, IndividualDraft, RegisterCommand, TermsDraft};
 use crate::service::UnicityMode;
 
 #[derive(Default, Clone)]
 struct World {
-    individuals: BTreeMap<RegistrationId, IndividualEnrollment>,
-    groups: BTreeMap<EnrollmentGroupId, EnrollmentGroup>,
-    registrations: BTreeMap<RegistrationId, Registration>,
-    devices: BTreeMap<(HubName, DeviceId), DeviceIdentity>,
-    keys: BTreeMap<KeyFingerprint, KeyOwner>,
+    memory: Memory,
     drawn: u8,
 }
 
-impl RegistryView for World {
-    fn individual(&self, id: &RegistrationId) -> Result<Option<IndividualEnrollment>, Fault> {
-        Ok(self.individuals.get(id).cloned())
+impl Deref for World {
+    type Target = Memory;
+    fn deref(&self) -> &Memory {
+        &self.memory
     }
-    fn group(&self, id: &EnrollmentGroupId) -> Result<Option<EnrollmentGroup>, Fault> {
-        Ok(self.groups.get(id).cloned())
-    }
-    fn groups(&self) -> Result<Vec<EnrollmentGroup>, Fault> {
-        Ok(self.groups.values().cloned().collect())
-    }
-    fn registration(&self, id: &RegistrationId) -> Result<Option<Registration>, Fault> {
-        Ok(self.registrations.get(id).cloned())
-    }
-    fn device(&self, hub: &HubName, id: &DeviceId) -> Result<Option<DeviceIdentity>, Fault> {
-        Ok(self.devices.get(&(hub.clone(), id.clone())).cloned())
-    }
-    fn key_owner(&self, key: &KeyFingerprint) -> Result<Option<KeyOwner>, Fault> {
-        Ok(self.keys.get(key).cloned())
-    }
-    fn subscriptions(&self, _: &ClientIdentity) -> Result<Option<Vec<Subscription>>, Fault> {
-        Ok(None)
+}
+
+impl DerefMut for World {
+    fn deref_mut(&mut self) -> &mut Memory {
+        &mut self.memory
     }
 }
 
@@ -105,27 +91,11 @@ impl World {
         seed[1] = u8::try_from(self.keys.len() % 251).unwrap();
         let request =
             Request { command, actor: Actor::Server, now: Timestamp(1000), entropy: Entropy::from_seed(seed) };
-        let decision = decide(self, settings, request)?;
+        let decision = decide(&self.memory, settings, request)?;
         for change in &decision.changes {
             self.apply(change.clone());
         }
         Ok(decision)
-    }
-
-    fn apply(&mut self, change: Change) {
-        match change {
-            Change::PutIndividual(it) => drop(self.individuals.insert(it.registration_id.clone(), *it)),
-            Change::DeleteIndividual(id) => drop(self.individuals.remove(&id)),
-            Change::PutGroup(it) => drop(self.groups.insert(it.group_id.clone(), *it)),
-            Change::DeleteGroup(id) => drop(self.groups.remove(&id)),
-            Change::PutRegistration(it) => drop(self.registrations.insert(it.registration_id.clone(), *it)),
-            Change::DeleteRegistration(id) => drop(self.registrations.remove(&id)),
-            Change::PutDevice(it) => drop(self.devices.insert((it.hub.clone(), it.device_id.clone()), *it)),
-            Change::DeleteDevice(hub, id) => drop(self.devices.remove(&(hub, id))),
-            Change::PutKey(key, owner) => drop(self.keys.insert(key, owner)),
-            Change::DeleteKey(key) => drop(self.keys.remove(&key)),
-            _ => {}
-        }
     }
 
     fn enroll(&mut self, settings: &Settings, name: &str, terms: EnrollmentTerms) -> Result<Decision, RegistryError> {

@@ -224,15 +224,23 @@ fn a_thumbprint_over_another_identitys_key_is_found_at_its_first_use() {
     let holder = |settings: &Settings| {
         let mut world = prepared(settings);
         world.enroll(settings, "holder", clients(HELD)).unwrap();
-        other_holder(&world, settings, &unseen(&world), &KeyFingerprint([HELD; 32])).unwrap()
+        other_holder(&world.memory, settings, &unseen(&world), &KeyFingerprint([HELD; 32])).unwrap()
     };
     assert_eq!(holder(&settings(&["a"], STRICT)), Some(KeyOwner::Registration(id("holder"))));
     assert_eq!(holder(&settings(&["a"], UnicityMode::Compat)), None);
     assert_eq!(holder(&allowing(&[HELD])), None);
     let settings = settings(&["a"], STRICT);
     let world = prepared(&settings);
-    assert_eq!(other_holder(&world, &settings, &unseen(&world), &KeyFingerprint([102; 32])), Ok(None), "its own");
-    assert_eq!(other_holder(&world, &settings, &unseen(&world), &KeyFingerprint([99; 32])), Ok(None), "nobody's");
+    assert_eq!(
+        other_holder(&world.memory, &settings, &unseen(&world), &KeyFingerprint([102; 32])),
+        Ok(None),
+        "its own"
+    );
+    assert_eq!(
+        other_holder(&world.memory, &settings, &unseen(&world), &KeyFingerprint([99; 32])),
+        Ok(None),
+        "nobody's"
+    );
 }
 
 #[test]
