@@ -10,14 +10,17 @@
 
 mod answer;
 mod attack;
+mod backoff;
 mod client;
 mod credential;
 mod device;
 mod dialer;
+mod dice;
 mod direct;
 mod error;
 mod flaky;
 mod fleet;
+pub mod fleet_file;
 mod https;
 mod hub_session;
 mod issue;
@@ -26,9 +29,11 @@ mod message;
 mod progress;
 mod provision;
 mod rumqtt;
+mod scenario;
 mod socket;
 mod stages;
 mod summary;
+pub mod template;
 mod tls;
 mod topic;
 mod tpm;
@@ -38,6 +43,7 @@ pub use attack::{
     ATTACK_PROPERTY, Actor, AttackKind, AttackOutcome, AttackReport, Remake, Scene, Seen, Step, StepWatcher,
     UnknownAttack, run_attack,
 };
+pub use backoff::{Backoff, Jitter};
 pub use client::{Incoming, Login, MqttClient, Outgoing, Target};
 pub use credential::{Credential, DeviceCertificate};
 pub use device::Device;
@@ -53,6 +59,7 @@ pub use message::{Message, MessageSource};
 pub use progress::{Progress, ProgressSnapshot};
 pub use provision::{Assignment, ProvisionTimes, provision, provision_saying, provision_with};
 pub use rumqtt::RumqttClient;
+pub use scenario::Scenario;
 pub use stages::{Stage, StageHistograms};
 pub use summary::{ErrorSummary, StageSummary, Summary};
 pub use tpm::{EndorsementKind, SoftTpm};
