@@ -1,9 +1,10 @@
 //! Simulated devices: each one a real MQTT client over TLS with a key or certificate of its own, which registers with a device
 //! provisioning service, goes to the hub it was assigned, and streams telemetry.
 //!
-//! Three layers, usable apart. [`provision`] and [`HubSession`] are one device's steps; [`Fleet`] runs thousands of
-//! devices with a bounded number of them at work, counts live in [`Progress`] and ends with a [`Summary`]; the binary
-//! `device-sim` puts a command line on it. Nothing here knows a particular server: whatever speaks the topics of
+//! Layers, usable apart. [`provision`] and [`HubSession`] are one device's steps; [`Fleet`] runs thousands of
+//! devices with a bounded number of them at work, counts live in [`Progress`] and ends with a [`Summary`];
+//! [`fleet_file`] describes fleets of unlike devices, which [`engine`] runs for as long as they live; the binary
+//! `device-sim` puts a command line on both. Nothing here knows a particular server: whatever speaks the topics of
 //! `device-mqtt.md` will do.
 //!
 //! The wall clock and randomness are arguments ([`unicity_identity::Environment`]); elapsed times are monotonic.
@@ -17,7 +18,9 @@ mod device;
 mod dialer;
 mod dice;
 mod direct;
+pub mod engine;
 mod error;
+pub mod events;
 mod flaky;
 mod fleet;
 pub mod fleet_file;
@@ -26,12 +29,14 @@ mod hub_session;
 mod issue;
 mod life;
 mod message;
+mod population;
 mod progress;
 mod provision;
 mod rumqtt;
 mod scenario;
 mod socket;
 mod stages;
+pub mod state;
 mod summary;
 pub mod template;
 mod tls;
@@ -56,6 +61,7 @@ pub use hub_session::{HubSession, RawOutcome};
 pub use issue::{DeviceIssuer, Issued};
 pub use life::DeviceOutcome;
 pub use message::{Message, MessageSource};
+pub use population::{Credentials, populate};
 pub use progress::{Progress, ProgressSnapshot};
 pub use provision::{Assignment, ProvisionTimes, provision, provision_saying, provision_with};
 pub use rumqtt::RumqttClient;
