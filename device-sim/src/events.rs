@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use unicity_identity::RegistrationId;
 
-use crate::Summary;
+use crate::engine::EngineReport;
 
 /// Lines that wait for the sink, at most.
 const QUEUE: usize = 16_384;
@@ -120,7 +120,7 @@ pub enum Event {
         open: u64,
     },
     /// The end, with the run in figures.
-    Summary(Box<Summary>),
+    Summary(Box<EngineReport>),
 }
 
 #[derive(Serialize)]

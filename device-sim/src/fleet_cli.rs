@@ -105,6 +105,9 @@ struct RunArgs {
     /// How long each device lives
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     lifetime: Option<Duration>,
+    /// All devices boot at once
+    #[arg(long)]
+    at_once: bool,
     /// The same seed, the same messages
     #[arg(long, value_name = "SEED")]
     seed: Option<u64>,
@@ -193,6 +196,7 @@ impl RunArgs {
             messages: self.messages,
             interval: self.interval,
             duration: self.lifetime,
+            at_once: self.at_once,
             seed: self.seed,
             handshakes: self.handshakes,
             client: self.client,

@@ -227,11 +227,12 @@ impl Engine {
             .into_iter()
             .map(|((attack, seen), count)| AttackCount { attack, seen, count })
             .collect();
+        let report = EngineReport { summary, attacks, cut_off };
         if let Some(shared) = Arc::into_inner(shared) {
-            let last = Event::Summary(Box::new(summary.clone()));
+            let last = Event::Summary(Box::new(report.clone()));
             let _ = tokio::task::spawn_blocking(move || shared.events.finish(last)).await;
         }
-        EngineReport { summary, attacks, cut_off }
+        report
     }
 }
 

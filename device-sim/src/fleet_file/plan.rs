@@ -234,6 +234,8 @@ pub struct Overrides {
     pub interval: Option<Duration>,
     /// How long each device lives.
     pub duration: Option<Duration>,
+    /// Whether all boot at once.
+    pub at_once: bool,
     /// The seed.
     pub seed: Option<u64>,
     /// Connections that are being opened at once.
@@ -258,6 +260,9 @@ impl FleetPlan {
             };
             if let (Some(clones), Some(count)) = (&mut group.clones, group.count) {
                 clones.count = clones.count.min(count);
+            }
+            if overrides.at_once {
+                group.boot = BootPlan::AtOnce;
             }
             let telemetry = &mut group.telemetry;
             telemetry.messages = overrides.messages.or(telemetry.messages);
