@@ -17,8 +17,7 @@ use crate::flaky::{Disturbance, Habits, Stretch};
 use crate::life::DeviceOutcome;
 use crate::progress::OpenSession;
 use crate::stages::Stage;
-use crate::state::Remembered;
-use crate::{Assignment, Credential, Dialer, HubSession, Message, SimError, provision_with};
+use crate::{Assignment, Credential, Dialer, HubSession, Message, SimError};
 
 /// How long a DISCONNECT may take.
 const DISCONNECT_PATIENCE: Duration = Duration::from_secs(1);
@@ -52,9 +51,9 @@ pub(super) struct Life<C> {
     pub(super) ends_at: Option<Instant>,
     pub(super) acknowledged: u64,
     pub(super) stop: watch::Receiver<bool>,
-    dialer: Arc<Dialer>,
+    pub(super) dialer: Arc<Dialer>,
     dice: Dice,
-    assignment: Option<Assignment>,
+    pub(super) assignment: Option<Assignment>,
     /// Since when it has no session although it wants one.
     lost_at: Option<Instant>,
     was_connected: bool,
@@ -215,65 +214,6 @@ impl<C: MqttClient> Life<C> {
     }
 
     /// `None` if the fleet stops meanwhile.
-    async fn register(&mut self) -> Option<Result<Assignment, SimError>> {
-        let (shared, dialer, device) = (Arc::clone(&self.shared), Arc::clone(&self.dialer), self.member.device.clone());
-        // On the heap, so that a device that streams does not carry the room for it.
-        let registration = Box::pin(async move {
-            let _permit = shared.handshakes.acquire().await;
-            provision_with::<C>(&dialer, &shared.endpoint, &device, &shared.env).await
-        });
-        tokio::select! {
-            Ok(_) = self.stop.wait_for(|stopped| *stopped) => None,
-            registered = registration => Some(registered),
-        }
-    }
-
-    fn registered(&mut self, assignment: Assignment) {
-        let (shared, took) = (&self.shared, assignment.times);
-        shared.progress.add(|progress| &progress.provisioned);
-        shared.record(&self.member, Stage::ProvisioningConnect, took.connect);
-        if !took.subscribe.is_zero() {
-            shared.record(&self.member, Stage::Subscribe, took.subscribe);
-        }
-        shared.record(&self.member, Stage::Register, took.register);
-        shared.record(&self.member, Stage::Provisioned, took.total());
-        self.tell(|| Event::Registered {
-            hub: assignment.hub_host.clone(),
-            device_id: assignment.device_id.to_string(),
-            took_us: micros(took.total()),
-        });
-        self.remember(Some(&assignment));
-        self.assignment = Some(assignment);
-    }
-
-    /// Goes back to the provisioning service.
-    fn forget(&mut self, refusals: u32) {
-        self.assignment = None;
-        self.remember(None);
-        self.shared.progress.add(|progress| &progress.reprovisioned);
-        self.tell(|| Event::Reprovisioning { refusals });
-    }
-
-    fn remember(&self, assignment: Option<&Assignment>) {
-        let Some(state) = &self.shared.state else { return };
-        let device = &self.member.device;
-        let remembered = Remembered {
-            registration_id: device.registration_id.clone(),
-            id_scope: device.id_scope.to_string(),
-            key: match &device.key {
-                Credential::Key(key) => Some(key.expose_base64().to_string()),
-                Credential::Certificate(_) | Credential::Tpm(_) | Credential::Token(_) => None,
-            },
-            hub: assignment.map(|assignment| assignment.hub_host.clone()),
-            device_id: assignment.map(|assignment| assignment.device_id.to_string()),
-        };
-        if let Err(error) = state.remember(&remembered) {
-            // The device goes on as one whose flash is worn out: it will register again.
-            self.shared.progress.note("state", &format!("the state cannot be written: {error}"));
-        }
-    }
-
-    /// `None` if the fleet stops meanwhile.
     async fn connect(&mut self) -> Option<Result<HubSession<C>, SimError>> {
         let assignment = self.assignment.clone()?;
         let seconds = self.group().plan.token.ttl.as_secs();
@@ -422,6 +362,6 @@ impl<C: MqttClient> Life<C> {
     }
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

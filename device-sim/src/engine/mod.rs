@@ -2,6 +2,7 @@
 
 mod clones;
 mod life;
+mod registration;
 mod session;
 mod voice;
 
