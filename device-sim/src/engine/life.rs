@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, timeout};
 
 use super::voice::Voice;
@@ -213,14 +213,22 @@ impl<C: MqttClient> Life<C> {
         Ok(())
     }
 
+    /// Waits until a connection may be opened; `None` if the fleet stops meanwhile.
+    pub(super) async fn turn(&mut self) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            Ok(_) = self.stop.wait_for(|stopped| *stopped) => None,
+            permit = Arc::clone(&self.shared.handshakes).acquire_owned() => permit.ok(),
+        }
+    }
+
     /// `None` if the fleet stops meanwhile.
     async fn connect(&mut self) -> Option<Result<HubSession<C>, SimError>> {
+        let _permit = self.turn().await?;
         let assignment = self.assignment.clone()?;
         let seconds = self.group().plan.token.ttl.as_secs();
         let (shared, dialer, credential) =
             (Arc::clone(&self.shared), Arc::clone(&self.dialer), self.member.device.key.clone());
         let connection = Box::pin(async move {
-            let _permit = shared.handshakes.acquire().await;
             HubSession::<C>::connect_lasting(&dialer, &assignment, &credential, seconds, &shared.env).await
         });
         let connected = tokio::select! {

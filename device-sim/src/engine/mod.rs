@@ -110,7 +110,7 @@ struct Shared {
     progress: Arc<Progress>,
     times: [Mutex<StageHistograms>; SHARDS],
     attacks: Mutex<std::collections::BTreeMap<(&'static str, String), u64>>,
-    handshakes: Semaphore,
+    handshakes: Arc<Semaphore>,
     events: EventSink,
     state: Option<State>,
     /// What devices say whose group has no template.
@@ -170,7 +170,7 @@ impl Engine {
             progress: Arc::new(Progress::default()),
             times: std::array::from_fn(|_| Mutex::default()),
             attacks: Mutex::default(),
-            handshakes: Semaphore::new(plan.handshakes.max(1)),
+            handshakes: Arc::new(Semaphore::new(plan.handshakes.max(1))),
             events,
             state,
             usual: weather_station(),

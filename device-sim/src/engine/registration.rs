@@ -12,12 +12,11 @@ use crate::{Assignment, Credential, SimError, provision_with};
 impl<C: MqttClient> Life<C> {
     /// `None` if the fleet stops meanwhile.
     pub(super) async fn register(&mut self) -> Option<Result<Assignment, SimError>> {
+        let _permit = self.turn().await?;
         let (shared, dialer, device) = (Arc::clone(&self.shared), Arc::clone(&self.dialer), self.member.device.clone());
-        // On the heap, so that a device that streams does not carry the room for it.
-        let registration = Box::pin(async move {
-            let _permit = shared.handshakes.acquire().await;
-            provision_with::<C>(&dialer, &shared.endpoint, &device, &shared.env).await
-        });
+        // On the heap, and only now: neither who waits for a turn nor who streams carries the room for it.
+        let registration =
+            Box::pin(async move { provision_with::<C>(&dialer, &shared.endpoint, &device, &shared.env).await });
         tokio::select! {
             Ok(_) = self.stop.wait_for(|stopped| *stopped) => None,
             registered = registration => Some(registered),
