@@ -1,4 +1,4 @@
-"""Fleets of device-sim against the server: the bundled ones, one whose server crashes, one that remembers, one that is told to stop."""
+"""Fleets of device-sim: the bundled ones, one whose server crashes, one that remembers, one that is told to stop."""
 
 import json
 import signal
@@ -183,8 +183,8 @@ def test_told_to_stop_it_ends_what_is_in_flight_and_sums_up(server, fleet, endle
 
 
 def test_a_short_token_is_renewed_before_it_ends(fleet, endless):
-    text = endless.read_text().replace("[group.telemetry]", 'token = { ttl = "4s", renew_before = "3s" }\n[group.telemetry]')
-    endless.write_text(text)
+    token = 'token = { ttl = "4s", renew_before = "3s" }\n'
+    endless.write_text(endless.read_text().replace("[group.telemetry]", token + "[group.telemetry]"))
     with fleet(endless, "--count", 2) as run:
         run.until(lambda event: event["event"] == "renewed")
         run.process.send_signal(signal.SIGTERM)
