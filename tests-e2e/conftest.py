@@ -10,6 +10,7 @@ lines, packets and exits, each wait has a deadline, and so has each test.
 import os
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ import pytest
 import loopback
 from devices import Devices
 from server import Server
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +31,16 @@ def binary():
     path = Path(path).resolve()
     assert os.access(path, os.X_OK), f"{path} is no executable file"
     return path
+
+
+@pytest.fixture(scope="session")
+def program():
+    """The device-sim binary, which cargo brings up to date."""
+    line = [os.environ.get("CARGO", "cargo"), "build", "-q", "-p", "unicity-device-sim", "--bin", "device-sim"]
+    done = subprocess.run(line, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    target = os.environ.get("CARGO_TARGET_DIR", ROOT / "target")
+    return f"{target}/debug/device-sim"
 
 
 @pytest.fixture

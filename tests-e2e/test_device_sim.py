@@ -1,26 +1,14 @@
 """device-sim against the server, as a person runs it: thieves, devices with a bad life, a device with a TPM."""
 
 import json
-import os
 import subprocess
 
 import pytest
 
 from server import primary_key
-from test_tpm_blob import ROOT
 
 # The first test builds the program if nobody has.
 pytestmark = pytest.mark.deadline(600)
-
-
-@pytest.fixture(scope="session")
-def program():
-    """The device-sim binary, which cargo brings up to date."""
-    line = [os.environ.get("CARGO", "cargo"), "build", "-q", "-p", "unicity-device-sim", "--bin", "device-sim"]
-    done = subprocess.run(line, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    target = os.environ.get("CARGO_TARGET_DIR", ROOT / "target")
-    return f"{target}/debug/device-sim"
 
 
 @pytest.fixture

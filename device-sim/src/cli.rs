@@ -14,7 +14,12 @@ use crate::experiment::{Accomplices, ExperimentArgs};
 
 /// Runs simulated devices: each registers with its own key or certificate, connects to the hub it is assigned, and sends telemetry.
 #[derive(Debug, Parser)]
-#[command(name = "device-sim", version, group(ArgGroup::new("credential").required(true).args(["group_key", "key", "cert_dir", "tpm"])))]
+#[command(
+    name = "device-sim",
+    version,
+    after_help = "`device-sim run FLEET.toml` runs fleets of unlike devices, `device-sim scenarios` lists the bundled ones.",
+    group(ArgGroup::new("credential").required(true).args(["group_key", "key", "cert_dir", "tpm"]))
+)]
 pub(crate) struct Arguments {
     /// The provisioning service; its certificate must have this host
     #[arg(long, value_name = "HOST[:PORT]")]

@@ -82,7 +82,7 @@ impl fmt::Debug for Login {
     }
 }
 
-/// What a device sends; all of it at QoS 1.
+/// What a device sends; at QoS 1 unless it says otherwise.
 #[derive(Debug, Clone)]
 pub enum Outgoing {
     /// SUBSCRIBE to one filter.
@@ -90,6 +90,13 @@ pub enum Outgoing {
     /// PUBLISH.
     Publish {
         /// Its topic, which is not checked here: a device id may hold `#` and `+`.
+        topic: String,
+        /// Its payload.
+        body: Bytes,
+    },
+    /// PUBLISH at QoS 0, which nobody acknowledges.
+    Fire {
+        /// Its topic.
         topic: String,
         /// Its payload.
         body: Bytes,

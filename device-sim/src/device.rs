@@ -69,13 +69,15 @@ pub(crate) async fn hub_login(
     hub_host: &str,
     device_id: &DeviceId,
     credential: &Credential,
+    token_seconds: u64,
     env: &Environment,
     keep_alive: Duration,
 ) -> Result<Login, SimError> {
+    let expiry = env.now().unix_seconds() + token_seconds;
     Ok(Login {
         client_id: device_id.as_str().to_owned(),
         user_name: topic::hub_user_name(hub_host, device_id.as_str()),
-        password: credential.token(&hub_resource(hub_host, device_id), expiry(env), None).await?,
+        password: credential.token(&hub_resource(hub_host, device_id), expiry, None).await?,
         keep_alive,
         clean_session: true,
     })
@@ -134,7 +136,8 @@ mod tests {
         assert_eq!(login.client_id, "dev-1");
 
         let device_id = "Dev#1".parse().unwrap();
-        let login = hub_login("hub.example", &device_id, &device.key, &env, Duration::ZERO).await.unwrap();
+        let login =
+            hub_login("hub.example", &device_id, &device.key, TOKEN_SECONDS, &env, Duration::ZERO).await.unwrap();
         let token = SasToken::parse(login.password.as_deref().unwrap()).unwrap();
         assert!(token.verify(key(&device)) && token.is_for_device("hub.example", "Dev#1", None));
         assert_eq!(login.client_id, "Dev#1");
@@ -157,7 +160,9 @@ mod tests {
             login.password.is_none() && login.user_name.starts_with("0ne00000000/registrations/dev-1/api-version=")
         );
         let login =
-            hub_login("hub.example", &"dev-1".parse().unwrap(), &device.key, &env, Duration::ZERO).await.unwrap();
+            hub_login("hub.example", &"dev-1".parse().unwrap(), &device.key, TOKEN_SECONDS, &env, Duration::ZERO)
+                .await
+                .unwrap();
         assert!(login.password.is_none() && login.user_name.starts_with("hub.example/dev-1/?api-version="));
     }
 }

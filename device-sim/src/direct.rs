@@ -160,6 +160,7 @@ impl MqttClient for DirectClient {
                 publish.pkid = id;
                 Packet::Publish(publish)
             }
+            Outgoing::Fire { topic, body } => Packet::Publish(Publish::from_bytes(topic, QoS::AtMostOnce, body)),
         };
         self.put(&packet)
     }

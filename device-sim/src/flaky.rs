@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio::time::{sleep, timeout};
 use unicity_identity::{Environment, RegistrationId};
 
+use crate::dice::Dice;
 use crate::life::back_off;
 use crate::message::{MessageSource, weather_station};
 use crate::{Assignment, Device, Dialer, DirectClient, Endpoint, HubSession, SimError, provision_with};
@@ -127,7 +128,7 @@ impl Habits {
     /// The life of one device.
     #[must_use]
     pub fn plan(&self, id: &RegistrationId) -> Vec<Stretch> {
-        let mut dice = Dice::new(self.seed, id);
+        let mut dice = Dice::new(self.seed, id.as_str());
         let mut here = self.sources.first().copied();
         let stretch = |_| {
             let disturbance = dice.pick(&self.disturbances)?;
@@ -145,34 +146,6 @@ impl Habits {
             })
         };
         (0..self.count).map_while(stretch).collect()
-    }
-}
-
-/// Numbers that look random and are always the same (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn new(seed: u64, id: &RegistrationId) -> Self {
-        let mixed = id.as_str().bytes().fold(seed, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
-        Self(mixed)
-    }
-
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// From 0 up to, and without, `bound`, which is not 0.
-    fn below(&mut self, bound: u32) -> u32 {
-        u32::try_from(self.roll() % u64::from(bound)).unwrap_or(0)
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
-        let bound = u32::try_from(from.len()).ok().filter(|bound| *bound > 0)?;
-        from.get(usize::try_from(self.below(bound)).ok()?).copied()
     }
 }
 

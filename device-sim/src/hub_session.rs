@@ -7,7 +7,7 @@ use bytes::Bytes;
 use unicity_identity::Environment;
 
 use crate::client::{Incoming, MqttClient, Outgoing};
-use crate::device::hub_login;
+use crate::device::{TOKEN_SECONDS, hub_login};
 use crate::error::{SessionEnd, SimError};
 use crate::message::Message;
 use crate::provision::within;
@@ -36,6 +36,22 @@ pub enum RawOutcome {
     Ended(SessionEnd),
 }
 
+/// What comes from a hub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum HubEvent {
+    /// A message was acknowledged, so long after it was queued.
+    Acknowledged(Duration),
+    /// SUBACK; whether the filter was granted.
+    Subscribed(bool),
+    /// A PUBLISH to the device.
+    Message {
+        /// Its topic.
+        topic: String,
+        /// Its payload.
+        body: Bytes,
+    },
+}
+
 impl HubSession<RumqttClient> {
     /// Connects to the assigned hub with rumqttc.
     ///
@@ -62,9 +78,24 @@ impl<C: MqttClient> HubSession<C> {
         credential: &Credential,
         env: &Environment,
     ) -> Result<Self, SimError> {
+        Self::connect_lasting(dialer, assignment, credential, TOKEN_SECONDS, env).await
+    }
+
+    /// [`connect_with`](Self::connect_with) a token, if there is one, that ends after `token_seconds`.
+    ///
+    /// # Errors
+    /// As [`HubSession::connect`].
+    pub async fn connect_lasting(
+        dialer: &Dialer,
+        assignment: &Assignment,
+        credential: &Credential,
+        token_seconds: u64,
+        env: &Environment,
+    ) -> Result<Self, SimError> {
         let limits = dialer.limits();
         let started = Instant::now();
-        let login = hub_login(&assignment.hub_host, &assignment.device_id, credential, env, limits.keep_alive).await?;
+        let (hub, device_id) = (&assignment.hub_host, &assignment.device_id);
+        let login = hub_login(hub, device_id, credential, token_seconds, env, limits.keep_alive).await?;
         let client = C::connect(&dialer.hub(&assignment.hub_host, credential)?, login).await?;
         Ok(Self {
             client,
@@ -171,7 +202,44 @@ impl<C: MqttClient> HubSession<C> {
         self.client.disconnect().await;
     }
 
-    async fn queue_event(&mut self, message: &Message) -> Result<(), SimError> {
+    /// Waits for the next thing that concerns the device. May be cancelled.
+    pub(crate) async fn event(&mut self) -> Result<HubEvent, SimError> {
+        loop {
+            match self.client.next().await? {
+                Incoming::Acknowledged => {
+                    if let Some(took) = self.count_acknowledgement() {
+                        return Ok(HubEvent::Acknowledged(took));
+                    }
+                }
+                Incoming::Subscribed(granted) => return Ok(HubEvent::Subscribed(granted)),
+                Incoming::Message { topic, body } => return Ok(HubEvent::Message { topic, body }),
+            }
+        }
+    }
+
+    /// Puts SUBSCRIBE into the write buffer.
+    pub(crate) async fn subscribe(&mut self, filter: &str) -> Result<(), SimError> {
+        self.client.queue(Outgoing::Subscribe(filter.to_owned())).await
+    }
+
+    /// Puts a PUBLISH at QoS 0 into the write buffer.
+    pub(crate) async fn fire(&mut self, topic: String, body: Bytes) -> Result<(), SimError> {
+        self.client.queue(Outgoing::Fire { topic, body }).await
+    }
+
+    /// [`fire`](Self::fire)s a message.
+    pub(crate) async fn fire_event(&mut self, message: &Message) -> Result<(), SimError> {
+        let topic = format!("{}{}", self.events_topic, topic::bag(&message.properties));
+        self.fire(topic, message.body.clone()).await
+    }
+
+    /// When the oldest publish without a PUBACK was queued.
+    pub(crate) fn oldest_unacknowledged(&self) -> Option<Instant> {
+        self.unacknowledged.front().copied()
+    }
+
+    /// Puts a message into the write buffer; the caller bounds how many wait for their PUBACK.
+    pub(crate) async fn queue_event(&mut self, message: &Message) -> Result<(), SimError> {
         let topic = format!("{}{}", self.events_topic, topic::bag(&message.properties));
         self.queue(topic, message.body.clone()).await
     }

@@ -2,26 +2,37 @@
 
 mod cli;
 mod experiment;
+mod fleet_cli;
+mod show;
 
 use std::io::{IsTerminal, Write as _};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use clap::Parser as _;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::signal::unix::{SignalKind, signal};
-use unicity_device_sim::{Fleet, Progress};
+use unicity_device_sim::Fleet;
 use unicity_identity::{Environment, Timestamp};
 
 use crate::cli::Arguments;
+use crate::fleet_cli::FleetCli;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let first = std::env::args().nth(1);
+    let fleet = FleetCli::is_meant(first.as_deref()).then(FleetCli::parse);
+    let arguments = if fleet.is_none() { Some(Arguments::parse()) } else { None };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failure(&format!("no runtime: {error}")),
     };
-    runtime.block_on(run(arguments))
+    runtime.block_on(async move {
+        match (fleet, arguments) {
+            (Some(fleet), _) => fleet.run(environment(), told_to_stop()).await,
+            (None, Some(arguments)) => run(arguments).await,
+            (None, None) => ExitCode::FAILURE,
+        }
+    })
 }
 
 async fn run(arguments: Arguments) -> ExitCode {
@@ -45,7 +56,7 @@ async fn run(arguments: Arguments) -> ExitCode {
     });
     let progress = fleet.progress();
     let shown = (std::io::stderr().is_terminal() && !arguments.json)
-        .then(|| tokio::spawn(async move { show(&progress).await }));
+        .then(|| tokio::spawn(async move { show::devices(&progress).await }));
     let result = fleet.run(plan.devices).await;
     if let Some(shown) = shown {
         shown.abort();
@@ -82,20 +93,6 @@ async fn told_to_stop() {
         Ok(()) = tokio::signal::ctrl_c() => {}
         Some(()) = terminate.recv() => {}
         else => std::future::pending().await,
-    }
-}
-
-/// One line on the terminal, written over itself four times a second.
-async fn show(progress: &Progress) {
-    let mut ticks = tokio::time::interval(Duration::from_millis(250));
-    loop {
-        ticks.tick().await;
-        let now = progress.snapshot();
-        let line = format!(
-            "\r{} devices: {} provisioned, {} connected, {} of {} messages acknowledged, {} failed ",
-            now.devices, now.provisioned, now.connected, now.acknowledged, now.sent, now.failed
-        );
-        let _ = std::io::stderr().write_all(line.as_bytes());
     }
 }
 

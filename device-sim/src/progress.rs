@@ -23,6 +23,13 @@ pub struct Progress {
     pub(crate) failed: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) dropped: AtomicU64,
+    pub(crate) fired: AtomicU64,
+    pub(crate) remembered: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) outages: AtomicU64,
+    pub(crate) reconnects: AtomicU64,
+    pub(crate) renewals: AtomicU64,
+    pub(crate) reprovisioned: AtomicU64,
     errors: Mutex<Errors>,
 }
 
@@ -57,6 +64,20 @@ pub struct ProgressSnapshot {
     pub retries: u64,
     /// Held sessions that the server ended.
     pub dropped: u64,
+    /// Messages published at QoS 0, which nobody acknowledges.
+    pub fired: u64,
+    /// Devices that knew their hub from an earlier run.
+    pub remembered: u64,
+    /// Connections that the server refused.
+    pub refused: u64,
+    /// Times that a device wanted a session and lost it, or got none.
+    pub outages: u64,
+    /// Outages that ended with a session.
+    pub reconnects: u64,
+    /// Sessions with a new token.
+    pub renewals: u64,
+    /// Times that a device went back to the provisioning service because its hub refused it.
+    pub reprovisioned: u64,
     /// The first failure's text.
     pub first_error: Option<String>,
 }
@@ -77,6 +98,13 @@ impl Progress {
             failed: self.failed.load(Relaxed),
             retries: self.retries.load(Relaxed),
             dropped: self.dropped.load(Relaxed),
+            fired: self.fired.load(Relaxed),
+            remembered: self.remembered.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            outages: self.outages.load(Relaxed),
+            reconnects: self.reconnects.load(Relaxed),
+            renewals: self.renewals.load(Relaxed),
+            reprovisioned: self.reprovisioned.load(Relaxed),
             first_error: self.errors.lock().first.clone(),
         }
     }
@@ -97,7 +125,7 @@ impl Progress {
         self.note("session-dropped", &end.to_string());
     }
 
-    fn note(&self, kind: &'static str, text: &str) {
+    pub(crate) fn note(&self, kind: &'static str, text: &str) {
         let mut errors = self.errors.lock();
         errors.first.get_or_insert_with(|| text.to_owned());
         errors.kinds.entry(kind).or_insert_with(|| (0, text.to_owned())).0 += 1;

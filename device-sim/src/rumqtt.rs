@@ -109,6 +109,7 @@ impl MqttClient for RumqttClient {
         let request = match packet {
             Outgoing::Subscribe(filter) => Request::Subscribe(Subscribe::new(filter, QoS::AtLeastOnce)),
             Outgoing::Publish { topic, body } => Request::Publish(Publish::from_bytes(topic, QoS::AtLeastOnce, body)),
+            Outgoing::Fire { topic, body } => Request::Publish(Publish::from_bytes(topic, QoS::AtMostOnce, body)),
         };
         self.send(request).await.map_err(|error| self.fail(error))
     }

@@ -19,17 +19,20 @@ pub enum Stage {
     HubConnect,
     /// PUBLISH to PUBACK, each message; in a full window the wait for those before is part of it.
     Acknowledged,
+    /// The loss of a session to the next CONNACK.
+    Outage,
 }
 
 impl Stage {
     /// All, in order of a device's life.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::ProvisioningConnect,
         Self::Subscribe,
         Self::Register,
         Self::Provisioned,
         Self::HubConnect,
         Self::Acknowledged,
+        Self::Outage,
     ];
 
     /// A stable name.
@@ -42,6 +45,7 @@ impl Stage {
             Self::Provisioned => "provisioned",
             Self::HubConnect => "hub-connect",
             Self::Acknowledged => "acknowledged",
+            Self::Outage => "outage",
         }
     }
 }

@@ -33,6 +33,20 @@ pub struct Summary {
     pub retries: u64,
     /// Held sessions that the server ended.
     pub dropped: u64,
+    /// Messages published at QoS 0, which nobody acknowledges.
+    pub fired: u64,
+    /// Devices that knew their hub from an earlier run, and did not register.
+    pub remembered: u64,
+    /// Connections that the server refused.
+    pub refused: u64,
+    /// Times that a device wanted a session and lost it, or got none.
+    pub outages: u64,
+    /// Outages that ended with a session.
+    pub reconnects: u64,
+    /// Sessions with a new token.
+    pub renewals: u64,
+    /// Times that a device went back to the provisioning service because its hub refused it.
+    pub reprovisioned: u64,
     /// Whether the run was stopped.
     pub stopped: bool,
     /// Until the last device had done its work, in milliseconds.
@@ -104,6 +118,13 @@ impl Summary {
             failed: counts.failed,
             retries: counts.retries,
             dropped: counts.dropped,
+            fired: counts.fired,
+            remembered: counts.remembered,
+            refused: counts.refused,
+            outages: counts.outages,
+            reconnects: counts.reconnects,
+            renewals: counts.renewals,
+            reprovisioned: counts.reprovisioned,
             stopped,
             active_ms: millis(active),
             elapsed_ms: millis(elapsed),
@@ -116,6 +137,12 @@ impl Summary {
                 .map(|(kind, count, first)| ErrorSummary { kind, count, first })
                 .collect(),
         }
+    }
+
+    /// Whether no device failed, and none was left with a message that is not acknowledged; it may have been stopped.
+    #[must_use]
+    pub fn is_untroubled(&self) -> bool {
+        self.failed == 0 && self.dropped == 0 && self.sent == self.acknowledged
     }
 
     /// Whether every device did all it was to do, and no session was taken from it.
@@ -156,6 +183,19 @@ impl fmt::Display for Summary {
         writeln!(f, "connected     {}", self.connected)?;
         writeln!(f, "acknowledged  {} of {} ({}/s)", self.acknowledged, self.sent, self.acknowledged_per_second)?;
         writeln!(f, "failed        {}; tried again {}; dropped {}", self.failed, self.retries, self.dropped)?;
+        if self.fired > 0 {
+            writeln!(f, "at QoS 0      {}", self.fired)?;
+        }
+        if self.remembered > 0 {
+            writeln!(f, "remembered    {} knew their hub", self.remembered)?;
+        }
+        if self.outages + self.renewals + self.refused > 0 {
+            writeln!(
+                f,
+                "sessions      {} outages, {} reconnects, {} renewals, {} refused, {} back to provisioning",
+                self.outages, self.reconnects, self.renewals, self.refused, self.reprovisioned
+            )?;
+        }
         writeln!(f, "time          {seconds:.2} s")?;
         if !self.stages.is_empty() {
             writeln!(f, "\n{:<22}{:>9}{:>10}{:>10}{:>10}{:>10}", "stage, ms", "count", "p50", "p90", "p99", "max")?;

@@ -89,6 +89,7 @@ impl MqttClient for Lean {
                 publish.pkid = self.packet_id;
                 Packet::Publish(publish)
             }
+            Outgoing::Fire { topic, body } => Packet::Publish(Publish::from_bytes(topic, QoS::AtMostOnce, body)),
         };
         self.put(&packet);
         Ok(())

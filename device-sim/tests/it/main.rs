@@ -6,6 +6,7 @@ mod attacks;
 mod client_certificate;
 mod command;
 mod cost;
+mod engine;
 mod flaky;
 mod fleet;
 mod one_device;

@@ -270,13 +270,17 @@ async fn hub(
                 messages += 1;
                 let message = (device_id.clone(), bag.to_owned(), publish.payload.to_vec());
                 seen.lock().unwrap().telemetry.push(message);
-                if !script.hub_acknowledges_nothing {
+                if publish.qos == QoS::AtLeastOnce && !script.hub_acknowledges_nothing {
                     connection.send(Packet::PubAck(PubAck::new(publish.pkid))).await;
                 }
             }
             Some(Packet::Disconnect) => {
                 seen.lock().unwrap().disconnects += 1;
                 return;
+            }
+            Some(Packet::Subscribe(subscribe)) => {
+                let refused = vec![SubscribeReasonCode::Failure];
+                connection.send(Packet::SubAck(SubAck::new(subscribe.pkid, refused))).await;
             }
             Some(Packet::PingReq) => {
                 seen.lock().unwrap().pings += 1;
