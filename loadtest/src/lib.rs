@@ -1,14 +1,26 @@
 //! Load tests of provisioning services, IoT hubs and plain MQTT brokers.
 //!
-//! `stage`, `recorder` and `live` are what a workload writes to while it runs; `report` is what a run ends with, as JSON of a
-//! stable shape.
+//! `stage`, `recorder` and `live` are what a workload writes to while it runs, and `measure` watches it from outside; `report` is
+//! what a run ends with, as JSON of a stable shape, made by `build` with its `warnings`. `figure` names what is in it for
+//! `thresholds`.
 
+mod build;
+mod figure;
 mod live;
+mod measure;
 mod recorder;
 mod report;
+#[cfg(test)]
+mod sample;
 mod stage;
+mod thresholds;
+mod warnings;
 
+pub use build::Run;
+pub use figure::{Better, Figure, Process, ProcessFigure, RunFigure, StageFigure, Unit, UnknownFigure};
 pub use live::{Live, LiveCounts};
+pub use measure::{ProcessSampler, Sample, UsageError, Watch, Watched};
 pub use recorder::{Failure, Recorder};
-pub use report::{Environment, ErrorCount, ProcessUsage, Report, SecondOfRun, StageTimes, Verdict};
+pub use report::{Environment, ErrorCount, FORMAT, ProcessUsage, Report, SecondOfRun, StageTimes, Verdict};
 pub use stage::Stage;
+pub use thresholds::{EXIT_MISSED, Thresholds, ThresholdsError, exit_code};
