@@ -1,31 +1,48 @@
 //! From what was recorded to what is reported.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use unicity_identity::Timestamp;
 
-use crate::measure::{Sample, Watched};
+use crate::measure::{Observed, Sample};
 use crate::report::FORMAT;
 use crate::warnings::{self, Conditions};
-use crate::{Environment, ErrorCount, ProcessUsage, Recorder, Report, Stage, StageTimes};
+use crate::{Environment, ErrorCount, LiveCounts, ProcessUsage, Recorder, Report, SecondOfRun, Stage, StageTimes};
 
 /// A run that is over.
 #[derive(Debug)]
 pub struct Run {
     /// The subcommand.
     pub workload: String,
-    /// Operations a second that were asked for; none in a closed loop.
+    /// Operations began on a schedule, whether those before were done or not.
+    pub is_open: bool,
+    /// Operations a second that were asked for, in an open loop.
     pub offered_per_second: Option<f64>,
     /// Every setting by its option's name.
     pub settings: BTreeMap<String, String>,
+    /// When the measured part began.
+    pub began: Timestamp,
+    /// Its length.
+    pub elapsed: Duration,
     /// All workers' recorders, merged.
     pub recorder: Recorder,
-    /// The measured part, from outside.
-    pub watched: Watched,
-    /// The sessions that were opened in the measured part stay open to its end: the server's growth is divided by them.
-    pub sessions_stay_open: bool,
+    /// The counts of the measured part; `connected` as it was at the end.
+    pub counts: LiveCounts,
+    /// Second by second, as [`Timeline`](crate::Timeline) collects them.
+    pub timeline: Vec<SecondOfRun>,
+    /// The processes.
+    pub observed: Observed,
+    /// Growth of the server's resident memory by session while the sessions were opened, in bytes, where they stay open. It is
+    /// for the workload to know: mostly they are opened before the measured part.
+    pub server_bytes_per_connection: Option<f64>,
+    /// Figures of this workload alone, by name.
+    pub figures: BTreeMap<String, f64>,
+    /// What the workload itself warns of.
+    pub warnings: Vec<String>,
     /// In an open loop, the 99th percentile of how late operations began because the generator itself was late; without what
     /// waited for a limit on operations at once, as that is the server's doing.
     pub start_lag_p99: Option<Duration>,
@@ -35,20 +52,16 @@ impl Run {
     /// The report, without verdicts: thresholds add them.
     #[must_use]
     pub fn report(self) -> Report {
-        let watched = self.watched;
-        let counts = watched.counts;
-        let seconds = watched.elapsed.as_secs_f64();
-        let connections = self.sessions_stay_open.then_some(counts.connected);
-        let usage = |(before, after): &(Sample, Sample), connections| {
-            ProcessUsage::between(before, after, counts.completed, connections)
-        };
+        let (counts, observed) = (self.counts, self.observed);
+        let seconds = self.elapsed.as_secs_f64();
+        let usage = |(before, after): &(Sample, Sample)| ProcessUsage::between(before, after, counts.completed, None);
         let conditions = Conditions {
             start_lag_p99: self.start_lag_p99,
-            tick_late: watched.tick_late,
-            clock_jumped: watched.clock_jumped,
-            server_lost: watched.server_lost,
-            generator_seen: watched.generator.is_some(),
-            shared_cores: watched.server.as_ref().zip(watched.generator.as_ref()).and_then(|(server, generator)| {
+            tick_late: observed.tick_late,
+            clock_jumped: observed.clock_jumped,
+            server_lost: observed.server_lost,
+            generator_seen: observed.generator.is_some(),
+            shared_cores: observed.server.as_ref().zip(observed.generator.as_ref()).and_then(|(server, generator)| {
                 let (server, generator) = (server.1.cores(), generator.1.cores());
                 (!server.is_disjoint(generator)).then(|| server.union(generator).count())
             }),
@@ -56,27 +69,32 @@ impl Run {
         let mut report = Report {
             format: FORMAT,
             workload: self.workload,
-            loop_kind: if self.offered_per_second.is_some() { "open" } else { "closed" }.to_owned(),
+            loop_kind: if self.is_open { "open" } else { "closed" }.to_owned(),
             offered_per_second: self.offered_per_second,
             settings: self.settings,
-            began: rfc3339(watched.began),
+            began: rfc3339(self.began),
             seconds,
             started: counts.started,
             completed: counts.completed,
             failed: counts.failed,
             completed_per_second: rate(counts.completed, seconds),
             messages: counts.messages,
-            connected: watched.connected,
+            connected: counts.connected,
             stages: stages(&self.recorder),
             errors: errors(&self.recorder),
-            timeline: watched.timeline,
-            server: watched.server.as_ref().map(|samples| usage(samples, connections)),
-            generator: watched.generator.as_ref().map(|samples| usage(samples, None)).unwrap_or_default(),
-            warnings: Vec::new(),
+            timeline: self.timeline,
+            server: observed.server.as_ref().map(|samples| ProcessUsage {
+                bytes_per_connection: self.server_bytes_per_connection,
+                ..usage(samples)
+            }),
+            generator: observed.generator.as_ref().map(usage).unwrap_or_default(),
+            figures: finite(self.figures),
+            warnings: self.warnings,
             verdicts: Vec::new(),
             environment: Environment::of_this_machine(),
         };
-        report.warnings = warnings::all(&report, &conditions);
+        let more = warnings::all(&report, &conditions);
+        report.warnings.extend(more);
         report
     }
 }
@@ -86,10 +104,15 @@ fn rate(count: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
 }
 
-fn rfc3339(moment: SystemTime) -> String {
-    let moment = time::OffsetDateTime::from(moment);
-    let whole = moment.replace_nanosecond(0).unwrap_or(moment);
-    whole.format(&Rfc3339).unwrap_or_default()
+fn rfc3339(moment: Timestamp) -> String {
+    let seconds = i64::try_from(moment.0 / 1000).ok();
+    let moment = seconds.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+    moment.and_then(|moment| moment.format(&Rfc3339).ok()).unwrap_or_default()
+}
+
+/// JSON has no other numbers.
+fn finite(figures: BTreeMap<String, f64>) -> BTreeMap<String, f64> {
+    figures.into_iter().filter(|(_, value)| value.is_finite()).collect()
 }
 
 fn stages(recorder: &Recorder) -> Vec<StageTimes> {
@@ -180,6 +203,7 @@ fn processor(cpuinfo: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample;
 
     fn times(values: impl IntoIterator<Item = u64>) -> StageTimes {
         let mut times = Histogram::new(3).unwrap();
@@ -222,8 +246,7 @@ mod tests {
 
     #[test]
     fn a_moment_is_written_in_utc() {
-        let moment = SystemTime::UNIX_EPOCH + Duration::from_millis(1_764_000_000_750);
-        assert_eq!(rfc3339(moment), "2025-11-24T16:00:00Z");
+        assert_eq!(rfc3339(Timestamp(1_764_000_000_750)), "2025-11-24T16:00:00Z");
     }
 
     #[test]
@@ -233,33 +256,40 @@ mod tests {
         assert_eq!(processor(""), std::env::consts::ARCH);
     }
 
-    #[tokio::test]
-    async fn a_run_becomes_a_report() {
-        let live = std::sync::Arc::new(crate::Live::default());
-        let server = crate::ProcessSampler::of_this_process().unwrap();
-        let watch = crate::Watch::begin(std::sync::Arc::clone(&live), Some(server)).unwrap();
+    #[test]
+    fn a_run_becomes_a_report() {
+        let mut processes = crate::Processes::of(Some(std::process::id())).unwrap();
+        processes.begin();
+        let mut rest = sample::report().timeline[0];
+        processes.second(&mut rest);
         let mut recorder = Recorder::default();
-        for _ in 0..10 {
-            live.start();
-            live.connect();
-            live.complete();
-            recorder.record(Stage::Total, Duration::from_millis(3));
-        }
+        (0..10).for_each(|_| recorder.record(Stage::Total, Duration::from_millis(3)));
         let report = Run {
             workload: "hold".to_owned(),
+            is_open: false,
             offered_per_second: None,
             settings: BTreeMap::from([("devices".to_owned(), "10".to_owned())]),
+            began: Timestamp(0),
+            elapsed: Duration::from_secs(2),
             recorder,
-            watched: watch.end().await,
-            sessions_stay_open: true,
+            counts: LiveCounts { started: 12, completed: 10, failed: 2, connected: 9, messages: 7 },
+            timeline: crate::Timeline::default().end(rest),
+            observed: processes.observed(),
+            server_bytes_per_connection: Some(4096.0),
+            figures: BTreeMap::from([("sessions".to_owned(), 9.0), ("nothing".to_owned(), f64::NAN)]),
+            warnings: vec!["its own".to_owned()],
             start_lag_p99: None,
         }
         .report();
         assert_eq!((report.format, report.loop_kind.as_str()), (1, "closed"));
-        assert_eq!((report.started, report.completed, report.failed, report.connected), (10, 10, 0, 10));
-        assert_eq!(report.stages.len(), 1);
-        assert!(report.server.unwrap().bytes_per_connection.is_some());
-        assert!(report.generator.bytes_per_connection.is_none());
+        assert_eq!((report.started, report.completed, report.failed), (12, 10, 2));
+        assert_eq!((report.completed_per_second, report.connected, report.messages), (5.0, 9, 7));
+        assert_eq!((report.stages.len(), report.timeline.len()), (1, 1));
+        assert_eq!(report.server.unwrap().bytes_per_connection, Some(4096.0));
+        assert!(report.generator.rss_after_bytes > 0 && report.generator.bytes_per_connection.is_none());
+        assert_eq!(report.figures, BTreeMap::from([("sessions".to_owned(), 9.0)]));
+        assert_eq!(report.warnings[0], "its own");
+        assert!(report.warnings[1].contains("16.7 % of the operations failed"), "{:?}", report.warnings);
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
     }

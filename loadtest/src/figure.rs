@@ -1,12 +1,13 @@
 //! The figures of a report by name: what thresholds ask for and `compare` lists.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
 use crate::{ProcessUsage, Report, Stage, StageTimes};
 
 /// A number that a report may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Figure {
     /// Of the run as a whole.
     Run(RunFigure),
@@ -14,7 +15,12 @@ pub enum Figure {
     Stage(Stage, StageFigure),
     /// Of a process.
     Process(Process, ProcessFigure),
+    /// Of the workload alone, by the name in [`Report::figures`].
+    Workload(String),
 }
+
+/// What the names of a workload's figures begin with.
+const WORKLOAD: &str = "workload.";
 
 /// Which process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +143,7 @@ fn number(value: u64) -> f64 {
 }
 
 impl Figure {
-    /// All, in the order in which they are listed.
+    /// All that any run may have, in the order in which they are listed.
     pub fn all() -> impl Iterator<Item = Self> {
         let run = RunFigure::ALL.iter().map(|figure| Self::Run(*figure));
         let stages = Stage::ALL
@@ -149,40 +155,63 @@ impl Figure {
         run.chain(stages).chain(processes)
     }
 
+    /// Those of [`all`](Self::all), then the workloads' own that one of these reports has.
+    pub fn all_of<'a>(reports: impl IntoIterator<Item = &'a Report>) -> impl Iterator<Item = Self> {
+        let names: BTreeSet<&String> = reports.into_iter().flat_map(|report| report.figures.keys()).collect();
+        Self::all().chain(names.into_iter().cloned().map(Self::Workload))
+    }
+
     /// Its value in this report; none if the run did not have it: the stage did not occur, no server was named, nothing was
     /// done that a cost could be divided by.
     #[must_use]
-    pub fn of(self, report: &Report) -> Option<f64> {
+    pub fn of(&self, report: &Report) -> Option<f64> {
         match self {
             Self::Run(figure) => figure.of(report),
             Self::Stage(stage, figure) => {
-                report.stages.iter().find(|times| times.stage == stage).and_then(|times| figure.of(times))
+                report.stages.iter().find(|times| times.stage == *stage).and_then(|times| figure.of(times))
             }
             Self::Process(Process::Server, figure) => report.server.as_ref().and_then(|usage| figure.of(usage)),
             Self::Process(Process::Generator, figure) => figure.of(&report.generator),
+            Self::Workload(name) => report.figures.get(name).copied(),
         }
     }
 
     /// Which way is good.
     #[must_use]
-    pub fn better(self) -> Better {
+    pub fn better(&self) -> Better {
         match self {
             Self::Run(figure) => figure.better(),
             // What the correction took out is shown, not judged; nor is it good or bad what the generator uses.
             Self::Stage(Stage::TotalUncorrected, _) | Self::Process(Process::Generator, _) => Better::Neither,
             Self::Stage(_, figure) => figure.better(),
             Self::Process(_, figure) => figure.better(),
+            Self::Workload(name) => better_by_name(name),
         }
     }
 
     /// How it is written.
     #[must_use]
-    pub fn unit(self) -> Unit {
+    pub fn unit(&self) -> Unit {
         match self {
             Self::Run(figure) => figure.unit(),
             Self::Stage(_, figure) => figure.unit(),
             Self::Process(_, figure) => figure.unit(),
+            Self::Workload(name) if name.contains("bytes") => Unit::Bytes,
+            Self::Workload(name) if name.ends_with("-seconds") => Unit::Seconds,
+            Self::Workload(_) => Unit::Number,
         }
+    }
+}
+
+/// Workloads name their figures so that the way that is good can be read from the name.
+fn better_by_name(name: &str) -> Better {
+    let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
+    if ends(&["-per-second"]) {
+        Better::Higher
+    } else if ends(&["-seconds", "-lost", "-bytes", "bytes-per-connection", "-of-all-back"]) {
+        Better::Lower
+    } else {
+        Better::Neither
     }
 }
 
@@ -193,6 +222,7 @@ impl fmt::Display for Figure {
             Self::Stage(stage, figure) => write!(f, "{}.{}", stage.name(), figure.name()),
             Self::Process(Process::Server, figure) => write!(f, "server.{}", figure.name()),
             Self::Process(Process::Generator, figure) => write!(f, "generator.{}", figure.name()),
+            Self::Workload(name) => write!(f, "{WORKLOAD}{name}"),
         }
     }
 }
@@ -211,7 +241,7 @@ fn known() -> String {
         all.iter().map(|figure| name(*figure)).collect::<Vec<_>>().join(", ")
     }
     format!(
-        "{}; STAGE.{{{}}} with STAGE one of {}; server. or generator.{{{}}}",
+        "{}; STAGE.{{{}}} with STAGE one of {}; server. or generator.{{{}}}; workload.NAME",
         list(RunFigure::ALL, RunFigure::name),
         list(StageFigure::ALL, StageFigure::name),
         list(&Stage::ALL, Stage::name),
@@ -223,6 +253,11 @@ impl FromStr for Figure {
     type Err = UnknownFigure;
 
     fn from_str(name: &str) -> Result<Self, UnknownFigure> {
+        let is_word =
+            |name: &str| !name.is_empty() && name.chars().all(|char| matches!(char, 'a'..='z' | '0'..='9' | '-'));
+        if let Some(own) = name.strip_prefix(WORKLOAD).filter(|own| is_word(own)) {
+            return Ok(Self::Workload(own.to_owned()));
+        }
         Self::all().find(|figure| figure.to_string() == name).ok_or_else(|| UnknownFigure { name: name.to_owned() })
     }
 }
@@ -234,10 +269,20 @@ mod tests {
 
     #[test]
     fn a_name_is_read_as_it_is_written() {
-        for figure in Figure::all() {
+        for figure in Figure::all_of([&sample::report()]) {
             assert_eq!(figure.to_string().parse(), Ok(figure));
         }
-        for name in ["", "total", "total.p95_us", "Total.p99_us", "server", "server.p99_us", "completed_per_second "] {
+        for name in [
+            "",
+            "total",
+            "total.p95_us",
+            "Total.p99_us",
+            "server",
+            "server.p99_us",
+            "completed_per_second ",
+            "workload.",
+            "workload.a b",
+        ] {
             let text = name.parse::<Figure>().unwrap_err().to_string();
             assert!(
                 text.contains("p999_us") && text.contains("hub-connect") && text.contains("failed_ratio"),
@@ -254,6 +299,8 @@ mod tests {
         assert_eq!(of("first-puback.count", &report), None);
         assert!(of("server.cpu_us_per_operation", &report).is_some());
         assert_eq!(of("failed_ratio", &report), Some(number(report.failed) / number(report.failed + report.completed)));
+        assert_eq!(of("workload.all-back-seconds", &report), Some(7.5));
+        assert_eq!(of("workload.returned", &report), None);
         report.server = None;
         (report.completed, report.failed) = (0, 0);
         assert_eq!(of("server.cpu_us_per_operation", &report), None);

@@ -24,7 +24,7 @@ pub use compare::{CompareError, Compared, Comparison, Judgement, NOISE, Spread, 
 pub use figure::{Better, Figure, Process, ProcessFigure, RunFigure, StageFigure, Unit, UnknownFigure};
 pub use live::{Live, LiveCounts};
 pub use load::LoadError;
-pub use measure::{ProcessSampler, Sample, UsageError, Watch, Watched};
+pub use measure::{Observed, ProcessSampler, Processes, Sample, Timeline, UsageError};
 pub use recorder::{Failure, Recorder};
 pub use report::{Environment, ErrorCount, FORMAT, ProcessUsage, Report, SecondOfRun, StageTimes, Verdict};
 pub use stage::Stage;

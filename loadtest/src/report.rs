@@ -40,6 +40,9 @@ pub struct Report {
     /// Sessions open at the end.
     #[serde(default)]
     pub connected: u64,
+    /// Figures of this workload alone, by name: lower-case letters, digits and hyphens.
+    #[serde(default)]
+    pub figures: BTreeMap<String, f64>,
     /// Times by stage, in the order of [`Stage::ALL`]; only those that occurred.
     pub stages: Vec<StageTimes>,
     /// Failures by stage and kind, most frequent first.

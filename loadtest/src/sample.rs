@@ -69,6 +69,7 @@ fn make() -> Report {
         completed_per_second: 900.0,
         messages: 18_000,
         connected: 18_000,
+        figures: BTreeMap::from([("all-back-seconds".to_owned(), 7.5)]),
         stages: Stage::ALL
             .into_iter()
             .filter_map(|stage| Some(StageTimes::of(stage, recorder.times(stage)?)))

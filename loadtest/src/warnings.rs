@@ -17,9 +17,6 @@ const TICK_LATE_MAX: Duration = Duration::from_millis(250);
 /// Of the operations, the share of failures from which on times of those that were done say little about all.
 const FAILED_MAX: f64 = 0.01;
 
-/// Of the offered rate, the share that must have been begun.
-const OFFERED_MIN: f64 = 0.95;
-
 /// A percentile stands on at least one sample beyond it, better on ten; this is the one.
 pub(crate) const SAMPLES_FOR_P999: u64 = 1000;
 pub(crate) const SAMPLES_FOR_P99: u64 = 100;
@@ -40,7 +37,6 @@ pub(crate) fn all(report: &Report, conditions: &Conditions) -> Vec<String> {
     let mut warnings = Vec::new();
     warnings.extend(generator(report, conditions));
     warnings.extend(shared_cores(report, conditions));
-    warnings.extend(offered(report));
     warnings.extend(start_lag(conditions));
     warnings.extend(failures(report));
     warnings.extend(few_samples(&report.stages, "p99.9", SAMPLES_FOR_P999, SAMPLES_FOR_P99));
@@ -85,17 +81,6 @@ fn shared_cores(report: &Report, conditions: &Conditions) -> Option<String> {
     (used >= BUSY * cores as f64).then(|| {
         format!(
             "server and generator share cores and kept {used:.2} of {cores} busy: each took time from the other; pin them apart"
-        )
-    })
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^53")]
-fn offered(report: &Report) -> Option<String> {
-    let offered = report.offered_per_second?;
-    let begun = report.started as f64 / report.seconds;
-    (report.seconds > 0.0 && begun < OFFERED_MIN * offered).then(|| {
-        format!(
-            "only {begun:.1} operations a second were begun of the {offered:.1} asked for: the load was not offered"
         )
     })
 }
@@ -161,7 +146,7 @@ mod tests {
     #[test]
     fn each_trouble_has_its_warning() {
         type Case = (&'static str, fn(&mut Report, &mut Conditions));
-        let table: [Case; 12] = [
+        let table: [Case; 11] = [
             ("used 0.90 of the 1 core it may use", |report, _| report.generator = usage(0.9, 1)),
             ("used 1.75 of the 2 cores it may use", |report, _| report.generator = usage(1.75, 2)),
             ("did not run for 300 ms", |_, seen| seen.tick_late = Duration::from_millis(300)),
@@ -171,7 +156,6 @@ mod tests {
                 seen.shared_cores = Some(2);
                 report.server = Some(usage(1.0, 2));
             }),
-            ("the load was not offered", |report, _| report.offered_per_second = Some(1e6)),
             ("began 12.5 ms or more", |_, seen| seen.start_lag_p99 = Some(Duration::from_micros(12_500))),
             ("2.0 % of the operations failed (20 of 1000)", |report, _| (report.completed, report.failed) = (980, 20)),
             ("no operation was done", |report, _| (report.completed, report.failed) = (0, 0)),

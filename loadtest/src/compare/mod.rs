@@ -112,11 +112,11 @@ pub fn compare(a: &[Report], b: &[Report], noise: f64) -> Result<Comparison, Com
         b_reports: b.len(),
         noise,
         warnings: differences::warnings(a, b),
-        figures: Figure::all().filter_map(|figure| compare_figure(figure, a, b, noise)).collect(),
+        figures: Figure::all_of(a.iter().chain(b)).filter_map(|figure| compare_figure(&figure, a, b, noise)).collect(),
     })
 }
 
-fn compare_figure(figure: Figure, a: &[Report], b: &[Report], noise: f64) -> Option<Compared> {
+fn compare_figure(figure: &Figure, a: &[Report], b: &[Report], noise: f64) -> Option<Compared> {
     let (spread_a, spread_b) = (Spread::of(figure, a), Spread::of(figure, b));
     spread_a.or(spread_b)?;
     let change = spread_a.zip(spread_b).and_then(|(a, b)| change(a.median, b.median));
@@ -144,7 +144,7 @@ fn change(a: f64, b: f64) -> Option<f64> {
     if a == 0.0 { (b == 0.0).then_some(0.0) } else { Some((b - a) / a.abs()) }
 }
 
-fn enough_samples(figure: Figure, reports: &[Report]) -> bool {
+fn enough_samples(figure: &Figure, reports: &[Report]) -> bool {
     let Figure::Stage(stage, of) = figure else { return true };
     let needed = match of {
         StageFigure::P99 => SAMPLES_FOR_P99,
@@ -154,12 +154,12 @@ fn enough_samples(figure: Figure, reports: &[Report]) -> bool {
     reports
         .iter()
         .flat_map(|report| &report.stages)
-        .filter(|times| times.stage == stage)
+        .filter(|times| times.stage == *stage)
         .all(|times| times.count >= needed)
 }
 
 impl Spread {
-    fn of(figure: Figure, reports: &[Report]) -> Option<Self> {
+    fn of(figure: &Figure, reports: &[Report]) -> Option<Self> {
         let mut values: Vec<f64> = reports.iter().filter_map(|report| figure.of(report)).collect();
         values.sort_by(f64::total_cmp);
         let (min, max) = (*values.first()?, *values.last()?);

@@ -35,7 +35,7 @@ impl fmt::Display for Comparison {
 }
 
 fn row(compared: &Compared) -> Vec<String> {
-    let unit = compared.figure.parse::<Figure>().map_or(Unit::Number, Figure::unit);
+    let unit = compared.figure.parse::<Figure>().map_or(Unit::Number, |figure| figure.unit());
     let side = |spread: Option<Spread>| spread.map_or_else(|| "-".to_owned(), |spread| value(spread, unit));
     let change = match compared.change {
         Some(change) => format!("{:+.1} %", change * 100.0),

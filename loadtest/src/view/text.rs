@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::numbers::{bytes, cores, count, millis, short, time};
+use super::numbers::{bytes, cores, count, figure, millis, short, time};
 use super::table::{aligned, harmless};
 use crate::{Figure, ProcessUsage, Report, StageTimes, Unit, Verdict};
 
@@ -30,6 +30,9 @@ pub fn render_text(report: &Report) -> String {
         let _ = write!(text, "\n{}", stages(&report.stages));
     }
     let _ = write!(text, "\n{}", usages(report));
+    if !report.figures.is_empty() {
+        let _ = write!(text, "\n{}", own(report));
+    }
     if !report.errors.is_empty() {
         text.push_str("\nfailures, with the first of each kind:\n");
         for error in &report.errors {
@@ -78,6 +81,17 @@ fn stages(stages: &[StageTimes]) -> String {
     aligned(&rows)
 }
 
+/// The workload's own figures.
+fn own(report: &Report) -> String {
+    let rows = own_figures(report).map(|(name, value)| vec![name.to_owned(), value]);
+    aligned(&rows.collect::<Vec<_>>())
+}
+
+/// Names and values, with units.
+pub(super) fn own_figures(report: &Report) -> impl Iterator<Item = (&str, String)> {
+    report.figures.iter().map(|(name, value)| (name.as_str(), figure(*value, Figure::Workload(name.clone()).unit())))
+}
+
 fn usages(report: &Report) -> String {
     let head = ["process", "cores", "an operation", "memory before", "after", "peak", "a connection", "switches"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
@@ -114,9 +128,9 @@ fn line(verdict: &Verdict) -> String {
 /// What a threshold found, with the unit of its figure.
 pub(super) fn found(verdict: &Verdict) -> String {
     let Some(found) = verdict.found else { return "the run has no such figure".to_owned() };
-    match verdict.figure.parse::<Figure>().map(Figure::unit) {
+    match verdict.figure.parse::<Figure>().map(|figure| figure.unit()) {
         Ok(unit @ (Unit::Micros | Unit::Bytes)) => {
-            format!("{} ({})", short(found), super::numbers::figure(found, unit))
+            format!("{} ({})", short(found), figure(found, unit))
         }
         _ => short(found),
     }
@@ -137,6 +151,7 @@ mod tests {
             "\nstage, in ms   count",
             "\nserver     0.930 of 1       1.04 ms       40.0 MiB  320 MiB  322 MiB      15.9 KiB    91,000\n",
             "       8  hub-tls connection-closed: hub.example: closed <before>",
+            "\nall-back-seconds  7.50 s\n",
             "warning: too few samples",
             "met     completed_per_second >= 850: 900\n",
             "MISSED  total.p99_us <= 5000: 9,519 (9.52 ms)\n",
@@ -155,6 +170,7 @@ mod tests {
         report.warnings.clear();
         report.verdicts.clear();
         report.settings.clear();
+        report.figures.clear();
         report.offered_per_second = Some(1000.0);
         report.loop_kind = "open".to_owned();
         let text = render_text(&report);

@@ -4,7 +4,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::charts::charts;
 use crate::view::numbers::{bytes, cores, count, millis, short, time};
-use crate::view::text::{cores_of, found, headline};
+use crate::view::text::{cores_of, found, headline, own_figures};
 use crate::{ProcessUsage, Report, Stage};
 
 /// Nothing may be loaded or run; the style is in the file.
@@ -39,6 +39,7 @@ pub fn render_html(report: &Report) -> String {
                     (tiles(report))
                     (charts(report))
                     (stages(report))
+                    (own(report))
                     (errors(report))
                     (processes(report))
                     (settings(report))
@@ -143,6 +144,18 @@ fn stages(report: &Report) -> Markup {
                         }
                     }
                 }
+            }
+        }
+    }
+}
+
+/// The workload's own figures.
+fn own(report: &Report) -> Markup {
+    html! {
+        @if !report.figures.is_empty() {
+            section id="figures" {
+                h2 { "Figures of this workload" }
+                dl class="settings" { @for (name, value) in own_figures(report) { div { dt { code { (name) } } dd { (value) } } } }
             }
         }
     }
@@ -262,6 +275,7 @@ mod tests {
         report.warnings.clear();
         report.verdicts.clear();
         report.settings.clear();
+        report.figures.clear();
         report.server = None;
         let page = render_html(&report);
         assert!(page.contains("id=\"processes\"") && !page.contains("<svg") && !page.contains("id=\"errors\""));
