@@ -30,7 +30,7 @@ mod socket;
 mod stages;
 mod summary;
 mod tls;
-mod topic;
+pub mod topic;
 mod tpm;
 
 pub use answer::{Answer, Decision, decide};
@@ -40,7 +40,7 @@ pub use attack::{
 };
 pub use client::{Incoming, Login, MqttClient, Outgoing, Target};
 pub use credential::{Credential, DeviceCertificate};
-pub use device::Device;
+pub use device::{Device, hub_login};
 pub use dialer::{Dialer, Endpoint, InvalidEndpoint, Limits};
 pub use direct::DirectClient;
 pub use error::{ConnackCode, Rejection, SessionEnd, SimError};
