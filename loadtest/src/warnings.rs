@@ -21,6 +21,9 @@ const FAILED_MAX: f64 = 0.01;
 pub(crate) const SAMPLES_FOR_P999: u64 = 1000;
 pub(crate) const SAMPLES_FOR_P99: u64 = 100;
 
+/// So many stages with too few samples are named; the table has the counts of all.
+const FEW_NAMED: usize = 3;
+
 /// What the report itself does not say.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Conditions {
@@ -112,7 +115,12 @@ fn failures(report: &Report) -> Option<String> {
 /// Of the stages with at least `from` samples but not `needed`.
 fn few_samples(stages: &[StageTimes], what: &str, needed: u64, from: u64) -> Option<String> {
     let few = stages.iter().filter(|stage| (from..needed).contains(&stage.count));
-    let few: Vec<_> = few.map(|stage| format!("{} has {}", stage.stage.name(), stage.count)).collect();
+    let mut few: Vec<_> = few.map(|stage| format!("{} has {}", stage.stage.name(), stage.count)).collect();
+    let more = few.len().saturating_sub(FEW_NAMED);
+    if more > 0 {
+        few.truncate(FEW_NAMED);
+        few.push(format!("{more} more have too few"));
+    }
     (!few.is_empty())
         .then(|| format!("too few samples for {what}, which stand on {needed} or more: {}", few.join(", ")))
 }
@@ -180,6 +188,10 @@ mod tests {
         report.stages.iter_mut().for_each(|stage| stage.count = 1000);
         assert_eq!(all(&report, &seen), [""; 0]);
         report.stages.iter_mut().for_each(|stage| stage.count = 99);
-        assert!(all(&report, &seen)[0].contains("p99 and p99.9"));
+        let warning = &all(&report, &seen)[0];
+        assert!(
+            warning.contains("p99 and p99.9") && warning.ends_with("connect has 99, 6 more have too few"),
+            "{warning}"
+        );
     }
 }
