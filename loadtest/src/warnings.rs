@@ -14,6 +14,10 @@ const START_LAG_MAX: Duration = Duration::from_millis(10);
 /// How late the once-a-second look may be: a runtime that did not run a task for so long was not ready for answers either.
 const TICK_LATE_MAX: Duration = Duration::from_millis(250);
 
+/// Cores that others may keep busy: more takes from a server, or a generator, that wants all it can get. Small runs have the
+/// shells and the kernel's own threads beside them.
+const OTHERS_MAX: f64 = 0.25;
+
 /// Of the operations, the share of failures from which on times of those that were done say little about all.
 const FAILED_MAX: f64 = 0.01;
 
@@ -32,6 +36,8 @@ pub(crate) struct Conditions {
     pub(crate) clock_jumped: Option<Duration>,
     pub(crate) server_lost: Option<String>,
     pub(crate) generator_seen: bool,
+    /// Cores that were busy with something else.
+    pub(crate) other_cores: Option<f64>,
     /// Cores of both, if server and generator have some in common.
     pub(crate) shared_cores: Option<usize>,
 }
@@ -40,6 +46,11 @@ pub(crate) fn all(report: &Report, conditions: &Conditions) -> Vec<String> {
     let mut warnings = Vec::new();
     warnings.extend(generator(report, conditions));
     warnings.extend(shared_cores(report, conditions));
+    if let Some(cores) = conditions.other_cores.filter(|cores| *cores > OTHERS_MAX) {
+        warnings.push(format!(
+            "other processes kept {cores:.2} cores of this machine busy: rates and times suffer from it"
+        ));
+    }
     warnings.extend(start_lag(conditions));
     warnings.extend(failures(report));
     warnings.extend(few_samples(&report.stages, "p99.9", SAMPLES_FOR_P999, SAMPLES_FOR_P99));
@@ -154,10 +165,11 @@ mod tests {
     #[test]
     fn each_trouble_has_its_warning() {
         type Case = (&'static str, fn(&mut Report, &mut Conditions));
-        let table: [Case; 11] = [
+        let table: [Case; 12] = [
             ("used 0.90 of the 1 core it may use", |report, _| report.generator = usage(0.9, 1)),
             ("used 1.75 of the 2 cores it may use", |report, _| report.generator = usage(1.75, 2)),
             ("did not run for 300 ms", |_, seen| seen.tick_late = Duration::from_millis(300)),
+            ("kept 1.50 cores of this machine busy", |_, seen| seen.other_cores = Some(1.5)),
             ("cannot be sampled", |_, seen| seen.generator_seen = false),
             ("pin them apart", |report, seen| {
                 report.generator = usage(0.8, 2);
