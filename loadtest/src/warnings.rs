@@ -14,12 +14,19 @@ const START_LAG_MAX: Duration = Duration::from_millis(10);
 /// How late the once-a-second look may be: a runtime that did not run a task for so long was not ready for answers either.
 const TICK_LATE_MAX: Duration = Duration::from_millis(250);
 
+/// Cores that others may keep busy: more takes from a server, or a generator, that wants all it can get. Small runs have the
+/// shells and the kernel's own threads beside them.
+const OTHERS_MAX: f64 = 0.25;
+
 /// Of the operations, the share of failures from which on times of those that were done say little about all.
 const FAILED_MAX: f64 = 0.01;
 
 /// A percentile stands on at least one sample beyond it, better on ten; this is the one.
 pub(crate) const SAMPLES_FOR_P999: u64 = 1000;
 pub(crate) const SAMPLES_FOR_P99: u64 = 100;
+
+/// So many stages with too few samples are named; the table has the counts of all.
+const FEW_NAMED: usize = 3;
 
 /// What the report itself does not say.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +36,8 @@ pub(crate) struct Conditions {
     pub(crate) clock_jumped: Option<Duration>,
     pub(crate) server_lost: Option<String>,
     pub(crate) generator_seen: bool,
+    /// Cores that were busy with something else.
+    pub(crate) other_cores: Option<f64>,
     /// Cores of both, if server and generator have some in common.
     pub(crate) shared_cores: Option<usize>,
 }
@@ -37,6 +46,11 @@ pub(crate) fn all(report: &Report, conditions: &Conditions) -> Vec<String> {
     let mut warnings = Vec::new();
     warnings.extend(generator(report, conditions));
     warnings.extend(shared_cores(report, conditions));
+    if let Some(cores) = conditions.other_cores.filter(|cores| *cores > OTHERS_MAX) {
+        warnings.push(format!(
+            "other processes kept {cores:.2} cores of this machine busy: rates and times suffer from it"
+        ));
+    }
     warnings.extend(start_lag(conditions));
     warnings.extend(failures(report));
     warnings.extend(few_samples(&report.stages, "p99.9", SAMPLES_FOR_P999, SAMPLES_FOR_P99));
@@ -112,7 +126,12 @@ fn failures(report: &Report) -> Option<String> {
 /// Of the stages with at least `from` samples but not `needed`.
 fn few_samples(stages: &[StageTimes], what: &str, needed: u64, from: u64) -> Option<String> {
     let few = stages.iter().filter(|stage| (from..needed).contains(&stage.count));
-    let few: Vec<_> = few.map(|stage| format!("{} has {}", stage.stage.name(), stage.count)).collect();
+    let mut few: Vec<_> = few.map(|stage| format!("{} has {}", stage.stage.name(), stage.count)).collect();
+    let more = few.len().saturating_sub(FEW_NAMED);
+    if more > 0 {
+        few.truncate(FEW_NAMED);
+        few.push(format!("{more} more have too few"));
+    }
     (!few.is_empty())
         .then(|| format!("too few samples for {what}, which stand on {needed} or more: {}", few.join(", ")))
 }
@@ -146,10 +165,11 @@ mod tests {
     #[test]
     fn each_trouble_has_its_warning() {
         type Case = (&'static str, fn(&mut Report, &mut Conditions));
-        let table: [Case; 11] = [
+        let table: [Case; 12] = [
             ("used 0.90 of the 1 core it may use", |report, _| report.generator = usage(0.9, 1)),
             ("used 1.75 of the 2 cores it may use", |report, _| report.generator = usage(1.75, 2)),
             ("did not run for 300 ms", |_, seen| seen.tick_late = Duration::from_millis(300)),
+            ("kept 1.50 cores of this machine busy", |_, seen| seen.other_cores = Some(1.5)),
             ("cannot be sampled", |_, seen| seen.generator_seen = false),
             ("pin them apart", |report, seen| {
                 report.generator = usage(0.8, 2);
@@ -180,6 +200,10 @@ mod tests {
         report.stages.iter_mut().for_each(|stage| stage.count = 1000);
         assert_eq!(all(&report, &seen), [""; 0]);
         report.stages.iter_mut().for_each(|stage| stage.count = 99);
-        assert!(all(&report, &seen)[0].contains("p99 and p99.9"));
+        let warning = &all(&report, &seen)[0];
+        assert!(
+            warning.contains("p99 and p99.9") && warning.ends_with("connect has 99, 6 more have too few"),
+            "{warning}"
+        );
     }
 }

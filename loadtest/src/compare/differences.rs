@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::Report;
 
 /// Settings that say where a run's output goes or which process it was: they change no figure.
-const OF_NO_MATTER: [&str; 7] = ["html", "json", "out", "output", "quiet", "server-pid", "thresholds"];
+const OF_NO_MATTER: [&str; 5] = ["html", "json", "report-json", "server-pid", "thresholds"];
 
 pub(super) fn warnings(a: &[Report], b: &[Report]) -> Vec<String> {
     let mut warnings = Vec::new();

@@ -18,6 +18,8 @@ pub struct Processes {
     clock: ClockWatch,
     looked: Instant,
     tick_late: Duration,
+    /// When the run began and what the machine had been busy then, and the same at the last look.
+    machine: Option<[(Instant, u64); 2]>,
 }
 
 /// What was seen of one run.
@@ -33,6 +35,8 @@ pub struct Observed {
     pub clock_jumped: Option<Duration>,
     /// The latest that a look came: this process did not get to it for so long.
     pub tick_late: Duration,
+    /// Cores that were busy with neither of the two; none if there is no server to be seen, which might be what is busy.
+    pub other_cores: Option<f64>,
 }
 
 impl Processes {
@@ -49,6 +53,7 @@ impl Processes {
             clock: ClockWatch::begin(now, wall()),
             looked: now,
             tick_late: Duration::ZERO,
+            machine: None,
         })
     }
 
@@ -58,6 +63,7 @@ impl Processes {
         self.looked = Instant::now();
         self.clock = ClockWatch::begin(self.looked, wall());
         self.tick_late = Duration::ZERO;
+        self.machine = machine().map(|now| [now, now]);
     }
 
     /// A second of it is over, or its end is there: writes down what the server used in it.
@@ -67,6 +73,9 @@ impl Processes {
         self.tick_late = self.tick_late.max(passed.saturating_sub(TICK));
         self.looked = now;
         self.clock.look(now, wall());
+        if let Some((machine, now)) = self.machine.as_mut().zip(machine()) {
+            machine[1] = now;
+        }
         // Its threads come and go too: what they used is kept from look to look.
         let _ = self.generator.as_mut().and_then(Seen::look);
         if let Some((cpu_ms, rss_bytes)) = self.server.as_mut().and_then(Seen::look) {
@@ -77,6 +86,7 @@ impl Processes {
     /// What was seen of the run; to be called when its last second has been looked at.
     #[must_use]
     pub fn observed(&self) -> Observed {
+        let other_cores = self.other_cores();
         let samples = |seen: &Option<Seen>| seen.as_ref().and_then(|seen| seen.first.clone().zip(seen.last.clone()));
         Observed {
             server: samples(&self.server),
@@ -84,8 +94,26 @@ impl Processes {
             generator: samples(&self.generator),
             clock_jumped: self.clock.jumped(),
             tick_late: self.tick_late,
+            other_cores,
         }
     }
+
+    #[expect(clippy::cast_precision_loss, reason = "times of a run are far below 2^53 nanoseconds")]
+    fn other_cores(&self) -> Option<f64> {
+        let [(began, before), (ended, after)] = self.machine?;
+        let wall = ended.saturating_duration_since(began).as_nanos() as f64;
+        let of = |seen: &Option<Seen>| {
+            let seen = seen.as_ref()?;
+            Some(seen.last.as_ref()?.cpu_us_since(seen.first.as_ref()?) * 1000)
+        };
+        let own = of(&self.server)? + of(&self.generator)?;
+        (wall > 0.0).then(|| (after.saturating_sub(before) as f64 - own as f64).max(0.0) / wall)
+    }
+}
+
+fn machine() -> Option<(Instant, u64)> {
+    let text = std::fs::read_to_string("/proc/stat").ok()?;
+    Some((Instant::now(), super::procfs::machine_busy_ns(&text)?))
 }
 
 /// A process when it was first and last seen in a run.
@@ -160,6 +188,7 @@ mod tests {
         assert!(seen.server_cpu_ms.is_some() && seen.server_rss_bytes.is_some_and(|bytes| bytes > 0));
         let observed = processes.observed();
         assert!(observed.server.is_some() && observed.generator.is_some() && observed.server_lost.is_none());
+        assert!(observed.other_cores.is_some());
 
         let mut alone = Processes::of(None).unwrap();
         alone.begin();
@@ -167,6 +196,7 @@ mod tests {
         alone.second(&mut seen);
         assert_eq!(seen, second());
         assert!(alone.observed().server.is_none() && alone.observed().generator.is_some());
+        assert_eq!(alone.observed().other_cores, None);
     }
 
     #[test]

@@ -84,6 +84,8 @@ fn percentiles(report: &Report) -> Option<LineChart> {
     shown.extend(of(Stage::TotalUncorrected).map(|times| (times, "quiet")));
     let mut others: Vec<&StageTimes> = report.stages.iter().filter(|times| times.stage < Stage::Total).collect();
     others.sort_by_key(|times| std::cmp::Reverse(times.p50_us));
+    // Where the first answer is `assigned`, two stages are one line.
+    others.dedup_by(|later, earlier| later.quantiles == earlier.quantiles);
     others.truncate(STAGE_LINES);
     // In the order of the way that a device goes.
     others.sort_by_key(|times| times.stage);
