@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use unicity_device_sim::{SessionEnd, SimError};
 
+use super::Site;
 use crate::Stage;
 use crate::client::Session;
 use crate::client::codec::{self, Template};
@@ -83,9 +84,9 @@ impl<'a> Sender<'a> {
         number: u64,
         quality: Quality,
         window: u16,
-        patience: Duration,
-        keep_alive: Duration,
+        site: &Site,
     ) -> Self {
+        let (patience, keep_alive) = (site.patience.step, site.keep_alive);
         Self {
             session,
             shared,

@@ -1,5 +1,7 @@
 //! The tool against a server whose delays and errors are known.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test as tests do")]
+
 mod boots;
 mod server;
 mod sessions;

@@ -248,11 +248,12 @@ async fn serve(stream: impl AsyncRead + AsyncWrite, shared: &Shared) -> std::io:
                 if first & 0x06 != 0 {
                     unacknowledged.push([body[at], body[at + 1]]);
                 }
-                let mut seen = shared.seen.lock();
-                seen.published += 1;
-                seen.unacknowledged_most = seen.unacknowledged_most.max(unacknowledged.len());
-                seen.topics.push(topic);
-                drop(seen);
+                {
+                    let mut seen = shared.seen.lock();
+                    seen.published += 1;
+                    seen.unacknowledged_most = seen.unacknowledged_most.max(unacknowledged.len());
+                    seen.topics.push(topic);
+                }
                 sleep(role.before_answer).await;
             }
             4 => {}
