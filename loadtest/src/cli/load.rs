@@ -127,12 +127,14 @@ pub(crate) struct ConnectArgs {
 type Settings = BTreeMap<String, String>;
 
 pub(crate) async fn register(args: RegisterArgs, settings: Settings, stop: &Stop) -> Result<ExitCode, Refused> {
+    args.target.check_service("register")?;
     let prepared = args.target.prepare(args.load.known_devices()).await?;
     let operation = Arc::new(Register { site: Arc::clone(&prepared.site), pool: Arc::clone(&prepared.pool) });
     drive("register", &operation, &args.load, &args.output, prepared, settings, stop).await
 }
 
 pub(crate) async fn zero_touch(args: ZeroTouchArgs, settings: Settings, stop: &Stop) -> Result<ExitCode, Refused> {
+    args.target.check_service("zero-touch")?;
     let prepared = args.target.prepare(args.load.known_devices()).await?;
     let operation = Arc::new(ZeroTouch {
         site: Arc::clone(&prepared.site),

@@ -155,7 +155,9 @@ mod tests {
             let parsed = Cli::try_parse_from(std::iter::once("loadtest").chain(line.split(' ')));
             let refused = match &parsed {
                 Err(_) => true,
-                Ok(Cli { command: Command::Register(args) }) => args.target.check().is_err(),
+                Ok(Cli { command: Command::Register(args) }) => {
+                    args.target.check().and_then(|()| args.target.check_service("register")).is_err()
+                }
                 Ok(_) => false,
             };
             assert!(refused, "{line}");

@@ -182,6 +182,14 @@ impl TargetArgs {
         Ok(())
     }
 
+    /// For workloads that a plain broker has not.
+    pub(crate) fn check_service(&self, workload: &str) -> Result<(), Refused> {
+        if self.plain_broker {
+            return Err(Refused::usage(format!("{workload}: a plain broker registers nobody")));
+        }
+        Ok(())
+    }
+
     /// Threads of the generator.
     pub(crate) fn threads(&self) -> usize {
         let one_less = self.spawn_server || self.pin;

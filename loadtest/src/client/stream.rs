@@ -54,8 +54,7 @@ impl Stream {
     async fn open(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if let Some(source) = source {
-            // Else ports of connections that ended a minute ago still count as taken.
-            socket.set_reuseaddr(true)?;
+            // Without SO_REUSEADDR: with it the system may choose a port that another connection to the same server has.
             socket.bind(SocketAddr::new(source, 0))?;
         }
         socket.set_nodelay(true)?;

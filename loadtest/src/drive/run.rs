@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -40,6 +41,8 @@ pub struct Tally {
     pub late: u64,
     /// Those that never began, because the time was over first.
     pub never: u64,
+    /// The 99th percentile of how late operations began because this program was late, not because too many were at work.
+    pub lag_p99: Duration,
 }
 
 async fn one<O: Operation>(operation: &O, shared: &Shared, index: u64, intended: Option<Instant>) {
@@ -110,6 +113,8 @@ pub async fn open_loop<O: Operation>(
     let slots = Arc::new(Semaphore::new(in_flight_max));
     let mut working = JoinSet::new();
     let mut tally = Tally::default();
+    let mut lags = Histogram::<u64>::new(2).expect("two digits are within what a histogram can have");
+    let mut was_held = false;
     let count = bounds.count.unwrap_or(u64::MAX);
     for (index, offset) in (0..count).zip(Offered::new(arrivals, rate, seed)) {
         let intended = began + offset;
@@ -123,6 +128,12 @@ pub async fn open_loop<O: Operation>(
             }
         }
         tally.offered += 1;
+        if !was_held {
+            // It grows to what it is given.
+            let _ = lags.record(u64::try_from(intended.elapsed().as_micros()).unwrap_or(u64::MAX));
+        }
+        // As long as there is a backlog of those that were held back, the next ones are late because of them.
+        was_held = slots.available_permits() == 0 || (was_held && intended.elapsed() > LATE);
         let slot = async {
             match end {
                 Some(end) => tokio::time::timeout_at(end, Arc::clone(&slots).acquire_owned()).await.ok()?.ok(),
@@ -154,6 +165,7 @@ pub async fn open_loop<O: Operation>(
         while working.try_join_next().is_some() {}
     }
     while working.join_next().await.is_some() {}
+    tally.lag_p99 = Duration::from_micros(lags.value_at_quantile(0.99));
     tally
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use unicity_device_sim::{SessionEnd, SimError};
 
+use super::Site;
 use crate::Stage;
 use crate::client::Session;
 use crate::client::codec::{self, Template};
@@ -83,9 +84,9 @@ impl<'a> Sender<'a> {
         number: u64,
         quality: Quality,
         window: u16,
-        patience: Duration,
-        keep_alive: Duration,
+        site: &Site,
     ) -> Self {
+        let (patience, keep_alive) = (site.patience.step, site.keep_alive);
         Self {
             session,
             shared,
@@ -208,12 +209,8 @@ impl<'a> Sender<'a> {
                 }
             }
             if !self.session.write.is_empty() {
-                let was_idle = self.in_flight() > 0 && heard + self.patience < now;
                 self.session.flush().await?;
                 self.ping_at = self.ping_at.map(|_| now + self.keep_alive);
-                if was_idle {
-                    heard = now;
-                }
                 if self.quality == Quality::AtMostOnce {
                     let count = self.sent - self.acknowledged;
                     self.acknowledged = self.sent;
@@ -260,7 +257,7 @@ impl<'a> Sender<'a> {
                 }
                 () = timer.as_mut(), if wake.is_some() => {
                     let now = Instant::now();
-                    if self.in_flight() > 0 && now >= heard + self.patience && late_at.is_some_and(|at| now >= at) {
+                    if late_at.is_some_and(|at| now >= at) {
                         return Err(SimError::Timeout { awaited: "PUBACK", after: self.patience });
                     }
                     if self.ping_at.is_some_and(|at| at <= now) {

@@ -137,10 +137,7 @@ async fn device(run: Arc<Run>, number: u64, signals: Signals) {
     let Signals { ready, mut dropped, back, mut ended } = signals;
     let identity = run.pool.get(number);
     let (site, shared) = (&run.site, &run.shared);
-    let sender = |session: Session| {
-        let (patience, keep_alive) = (site.patience.step, site.keep_alive);
-        Sender::new(session, shared, &run.sent, number, Quality::AtLeastOnce, 1, patience, keep_alive)
-    };
+    let sender = |session: Session| Sender::new(session, shared, &run.sent, number, Quality::AtLeastOnce, 1, site);
     let first = {
         let Ok(_turn) = run.gate.acquire().await else { return };
         if shared.stop.is_wished() {

@@ -226,8 +226,7 @@ async fn device(
         Quality::AtLeastOnce => Template::acknowledged(&topic, &plan.payload),
         Quality::AtMostOnce => Template::unacknowledged(&topic, &plan.payload),
     };
-    let (patience, keep_alive) = (site.patience.step, site.keep_alive);
-    let mut sender = Sender::new(session, shared, &run.sent, number, plan.quality, plan.window, patience, keep_alive);
+    let mut sender = Sender::new(session, shared, &run.sent, number, plan.quality, plan.window, site);
     let mut told = None;
     let waited = sender.stay(async {
         if let Ok(found) = go.wait_for(Option::is_some).await {
