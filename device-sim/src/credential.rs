@@ -132,7 +132,8 @@ impl DeviceCertificate {
     }
 
     /// What rustls asks when a server wants a certificate.
-    pub(crate) fn resolver(&self) -> Arc<dyn ResolvesClientCert> {
+    #[must_use]
+    pub fn resolver(&self) -> Arc<dyn ResolvesClientCert> {
         Arc::clone(&self.0.resolver) as Arc<dyn ResolvesClientCert>
     }
 

@@ -53,7 +53,11 @@ impl Device {
         (1..=count).map(|number| format!("{prefix}{number:0digits$}").parse()).collect()
     }
 
-    pub(crate) async fn provisioning_login(&self, env: &Environment, keep_alive: Duration) -> Result<Login, SimError> {
+    /// Who it is to the provisioning service, with a fresh token if it has a key; clean session.
+    ///
+    /// # Errors
+    /// [`SimError::Tpm`] if the TPM does not sign.
+    pub async fn provisioning_login(&self, env: &Environment, keep_alive: Duration) -> Result<Login, SimError> {
         let (scope, id) = (self.id_scope.as_str(), self.registration_id.as_str());
         Ok(Login {
             client_id: id.to_owned(),
@@ -65,7 +69,11 @@ impl Device {
     }
 }
 
-pub(crate) async fn hub_login(
+/// Who a device is to the hub it was assigned, with a fresh token if it has a key; clean session.
+///
+/// # Errors
+/// [`SimError::Tpm`] if the TPM does not sign.
+pub async fn hub_login(
     hub_host: &str,
     device_id: &DeviceId,
     credential: &Credential,

@@ -65,6 +65,14 @@ pub(crate) fn io_error(error: &io::Error, host: &str) -> SimError {
     })
 }
 
+impl SimError {
+    /// What an error of a stream to `host` means, TLS or not.
+    #[must_use]
+    pub fn of_stream(error: &io::Error, host: &str) -> Self {
+        io_error(error, host)
+    }
+}
+
 /// A server that drops a connection is not always polite about TLS and TCP.
 pub(crate) fn is_end_of_stream(error: &io::Error) -> bool {
     matches!(

@@ -7,36 +7,47 @@ const HUB_API: &str = "2021-04-12";
 const CLIENT: &str = concat!("unicity-device-sim%2F", env!("CARGO_PKG_VERSION"));
 
 /// The filter of all answers to a registration.
-pub(crate) const ANSWERS: &str = "$dps/registrations/res/#";
+pub const ANSWERS: &str = "$dps/registrations/res/#";
 
-pub(crate) fn provisioning_user_name(id_scope: &str, registration_id: &str) -> String {
+/// The user name of the provisioning role.
+#[must_use]
+pub fn provisioning_user_name(id_scope: &str, registration_id: &str) -> String {
     format!("{id_scope}/registrations/{registration_id}/api-version={PROVISIONING_API}&ClientVersion={CLIENT}")
 }
 
-pub(crate) fn hub_user_name(hub_host: &str, device_id: &str) -> String {
+/// The user name of the hub role.
+#[must_use]
+pub fn hub_user_name(hub_host: &str, device_id: &str) -> String {
     format!("{hub_host}/{device_id}/?api-version={HUB_API}&DeviceClientType={CLIENT}")
 }
 
-pub(crate) fn register(rid: &str) -> String {
+/// The topic of a register request.
+#[must_use]
+pub fn register(rid: &str) -> String {
     format!("$dps/registrations/PUT/iotdps-register/?$rid={rid}")
 }
 
-pub(crate) fn poll(rid: &str, operation_id: &str) -> String {
+/// The topic of a question for the state of an operation.
+#[must_use]
+pub fn poll(rid: &str, operation_id: &str) -> String {
     format!("$dps/registrations/GET/iotdps-get-operationstatus/?$rid={rid}&operationId={operation_id}")
 }
 
 /// What the topic of an answer says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct AnswerTopic<'a> {
-    pub(crate) status: u16,
-    pub(crate) rid: &'a str,
+pub struct AnswerTopic<'a> {
+    /// Three digits.
+    pub status: u16,
+    /// The request that is answered.
+    pub rid: &'a str,
     /// Seconds.
-    pub(crate) retry_after: Option<u64>,
+    pub retry_after: Option<u64>,
 }
 
 /// Reads `$dps/registrations/res/{status}/?$rid={rid}[&retry-after={seconds}]`, as strictly as the SDKs together do:
 /// `$rid` first, whole seconds. `None` if it is something else.
-pub(crate) fn answer(topic: &str) -> Option<AnswerTopic<'_>> {
+#[must_use]
+pub fn answer(topic: &str) -> Option<AnswerTopic<'_>> {
     let (status, query) = topic.strip_prefix("$dps/registrations/res/")?.split_once("/?$rid=")?;
     if status.len() != 3 || !status.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -57,12 +68,13 @@ pub(crate) fn answer(topic: &str) -> Option<AnswerTopic<'_>> {
 }
 
 /// Everything of a telemetry topic before the property bag.
-pub(crate) fn events(device_id: &str) -> String {
+#[must_use]
+pub fn events(device_id: &str) -> String {
     format!("devices/{device_id}/messages/events/")
 }
 
 /// A property bag; a key that begins with `$.` is a system property and goes as `%24.`, as the SDKs send it.
-pub(crate) fn bag(properties: &[(String, String)]) -> String {
+pub fn bag(properties: &[(String, String)]) -> String {
     let pairs: Vec<_> =
         properties.iter().map(|(key, value)| format!("{}={}", percent_encode(key), percent_encode(value))).collect();
     pairs.join("&")

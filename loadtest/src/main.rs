@@ -1,8 +1,9 @@
 //! `loadtest`: the command line.
 
+mod cli;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    eprintln!("loadtest: no workload is built in yet");
-    ExitCode::from(2)
+    cli::run()
 }

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Stage;
 
+/// [`Report::format`] of what this build writes, and the only one that it reads.
+pub const FORMAT: u32 = 1;
+
 /// One run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -31,6 +34,15 @@ pub struct Report {
     pub failed: u64,
     /// Operations done a second. For `telemetry`, an operation is a message.
     pub completed_per_second: f64,
+    /// Messages acknowledged.
+    #[serde(default)]
+    pub messages: u64,
+    /// Sessions open at the end.
+    #[serde(default)]
+    pub connected: u64,
+    /// Figures of this workload alone, by name: lower-case letters, digits and hyphens.
+    #[serde(default)]
+    pub figures: BTreeMap<String, f64>,
     /// Times by stage, in the order of [`Stage::ALL`]; only those that occurred.
     pub stages: Vec<StageTimes>,
     /// Failures by stage and kind, most frequent first.
@@ -125,6 +137,9 @@ pub struct ProcessUsage {
     pub bytes_per_connection: Option<f64>,
     /// Voluntary and involuntary context switches.
     pub context_switches: u64,
+    /// How many cores it may run on.
+    #[serde(default)]
+    pub cores_allowed: Option<usize>,
 }
 
 /// One threshold.

@@ -25,6 +25,7 @@ const NEEDS: &[Need] = &[
         package: "tpm2-tools",
         probe: &["sh", "-c", "command -v tpm2_import && command -v tpm2_activatecredential"],
     },
+    Need { what: "chromium", package: "chromium", probe: &["chromium", "--version"] },
     Need { what: "Python 3", package: "python3", probe: &["python3", "--version"] },
     Need { what: "Python's venv module", package: "python3-venv", probe: &["python3", "-c", "import venv, ensurepip"] },
 ];

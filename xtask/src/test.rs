@@ -82,7 +82,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options, report: &mut Report)
         });
     }
     let Some(python) = python else { return };
-    if report.stage("build the binary", || build_binary(workspace, options.release)).is_none() {
+    if report.stage("build the binaries", || build_binaries(workspace, options.release)).is_none() {
         return;
     }
     report.tests("end to end", |counts| {
@@ -90,7 +90,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options, report: &mut Report)
             .args(["-m", "pytest", "tests-e2e"])
             .args(["-o", &format!("cache_dir={}", workspace.target.join("pytest").display())])
             .args(&options.pytest)
-            .env("UNICITY_BIN", workspace.binary(options.release))
+            .env("UNICITY_BIN", workspace.binary("unicity", options.release))
+            .env("LOADTEST_BIN", workspace.binary("loadtest", options.release))
             .env("PYTHONPYCACHEPREFIX", workspace.target.join("pycache"))
             .env("PYTHONUNBUFFERED", "1");
         step.watch(|line| Runner::Pytest.read(line).into_iter().for_each(|found| *counts += found))
@@ -101,9 +102,10 @@ fn build_all(workspace: &Workspace) -> Result<(), Fail> {
     Step::cargo(&workspace.root).args(["build", "--workspace", "--all-targets"]).run()
 }
 
-fn build_binary(workspace: &Workspace, release: bool) -> Result<(), Fail> {
+fn build_binaries(workspace: &Workspace, release: bool) -> Result<(), Fail> {
     let mode: &[&str] = if release { &["--release"] } else { &[] };
-    Step::cargo(&workspace.root).args(["build", "-p", "unicity", "--bin", "unicity"]).args(mode).run()
+    Step::cargo(&workspace.root).args(["build", "-p", "unicity", "--bin", "unicity"]).args(mode).run()?;
+    Step::cargo(&workspace.root).args(["build", "-p", "unicity-loadtest", "--bin", "loadtest"]).args(mode).run()
 }
 
 /// nextest where it is installed (a process a test, and a hung one is killed), else what cargo brings. Both run all tests,

@@ -23,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("unicity-broker", &["unicity-identity", "unicity-provisioning", "unicity-hub", "unicity-listener"]),
     ("unicity-api", &["unicity-identity", "unicity-provisioning", "unicity-hub", "unicity-audit", "unicity-listener"]),
     ("unicity-device-sim", &["unicity-identity"]),
-    ("unicity-loadtest", &["unicity-device-sim"]),
+    ("unicity-loadtest", &["unicity-identity", "unicity-device-sim"]),
 ];
 
 /// Crates that a layer never knows: the core has no IO because it cannot, and the edge never meets the database.

@@ -43,9 +43,9 @@ impl Workspace {
         })
     }
 
-    /// The unicity binary as cargo leaves it.
-    pub(crate) fn binary(&self, release: bool) -> PathBuf {
-        self.target.join(if release { "release" } else { "debug" }).join("unicity")
+    /// A binary as cargo leaves it.
+    pub(crate) fn binary(&self, name: &str, release: bool) -> PathBuf {
+        self.target.join(if release { "release" } else { "debug" }).join(name)
     }
 }
 
