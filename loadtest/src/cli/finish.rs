@@ -29,6 +29,7 @@ pub(crate) struct RunData {
     /// Operations that had to be done, warm-up included, if a number was asked for.
     pub(crate) expected: Option<u64>,
     /// The server's process, if it is known.
+    #[expect(dead_code, reason = "for the sampler of processes, which takes it from here")]
     pub(crate) server_pid: Option<u32>,
     /// What was seen.
     pub(crate) measurement: Measurement,
