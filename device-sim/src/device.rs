@@ -8,7 +8,7 @@ use crate::client::Login;
 use crate::{Credential, SimError, topic};
 
 /// How long a token lives, as the Python and Node SDKs have it.
-pub(crate) const TOKEN_SECONDS: u64 = 3600;
+pub const TOKEN_SECONDS: u64 = 3600;
 
 /// A device as it leaves the factory: it knows an id scope, its registration id and its key or certificate,
 /// nothing else.

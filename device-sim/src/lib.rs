@@ -51,7 +51,7 @@ pub use attack::{
 pub use backoff::{Backoff, Jitter};
 pub use client::{Incoming, Login, MqttClient, Outgoing, Target};
 pub use credential::{Credential, DeviceCertificate};
-pub use device::{Device, hub_login};
+pub use device::{Device, TOKEN_SECONDS, hub_login};
 pub use dialer::{Dialer, Endpoint, InvalidEndpoint, Limits};
 pub use direct::DirectClient;
 pub use error::{ConnackCode, Rejection, SessionEnd, SimError};

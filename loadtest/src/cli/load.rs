@@ -157,8 +157,8 @@ pub(crate) async fn connect(args: ConnectArgs, settings: Settings, stop: &Stop) 
             return Err(Refused::failed(why));
         }
     }
-    let operation =
-        Arc::new(Connect { site: Arc::clone(&prepared.site), pool: Arc::clone(&prepared.pool), role: args.role });
+    let operation = Connect::new(Arc::clone(&prepared.site), Arc::clone(&prepared.pool), args.role);
+    let operation = Arc::new(operation);
     drive("connect", &operation, &args.load, &args.output, prepared, settings, stop).await
 }
 

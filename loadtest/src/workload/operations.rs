@@ -1,7 +1,10 @@
 //! The workloads that are one operation again and again: first boots and connections.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use unicity_device_sim::SimError;
 
 use super::{Pool, Site};
@@ -79,25 +82,45 @@ pub enum Role {
     Provisioning,
 }
 
-/// Connect, CONNACK, disconnect.
+/// Connect, CONNACK, disconnect. A device never connects twice at once: the second session would take the first one over.
 pub struct Connect {
-    /// Where.
-    pub site: Arc<Site>,
-    /// Who; for the hub's role each must have been assigned before.
-    pub pool: Arc<Pool>,
-    /// As what.
-    pub role: Role,
+    site: Arc<Site>,
+    pool: Arc<Pool>,
+    role: Role,
+    /// Devices that are not at work, the longest idle first; each has a permit.
+    idle: Mutex<VecDeque<u64>>,
+    free: Semaphore,
 }
 
-impl Operation for Connect {
-    async fn run(&self, index: u64, trace: &mut Trace) -> Result<(), Failed> {
-        let identity = self.pool.get(index % self.pool.len().max(1) as u64);
+impl Connect {
+    /// For the hub's role each device of the pool should have been assigned before.
+    #[must_use]
+    pub fn new(site: Arc<Site>, pool: Arc<Pool>, role: Role) -> Self {
+        let idle = Mutex::new((0..pool.len() as u64).collect());
+        let free = Semaphore::new(pool.len());
+        Self { site, pool, role, idle, free }
+    }
+
+    async fn connect(&self, number: u64, trace: &mut Trace) -> Result<(), Failed> {
+        let identity = self.pool.get(number);
         let session = match self.role {
             Role::Provisioning => self.site.first(&identity, trace).await?,
             Role::Hub => self.site.telemetry_session(&identity, trace).await?,
         };
         session.disconnect().await;
         Ok(())
+    }
+}
+
+impl Operation for Connect {
+    async fn run(&self, _index: u64, trace: &mut Trace) -> Result<(), Failed> {
+        let permit = self.free.acquire().await;
+        let stopped = || Failed { stage: Stage::Total, error: SimError::Protocol("no device is left".to_owned()) };
+        let number = self.idle.lock().pop_front().ok_or_else(stopped)?;
+        let result = self.connect(number, trace).await;
+        self.idle.lock().push_back(number);
+        drop(permit);
+        result
     }
 }
 

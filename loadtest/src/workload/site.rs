@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use unicity_device_sim::{Device, Endpoint, Login, SimError, hub_login, topic};
+use unicity_device_sim::{Device, Endpoint, Login, SimError, TOKEN_SECONDS, hub_login, topic};
 use unicity_identity::{Environment, IdScope};
 
 use super::Identity;
@@ -216,7 +216,9 @@ impl Site {
             let route = self.hub(&assigned.hub_host).await?;
             let id = assigned.device_id.parse().map_err(|error| SimError::Protocol(format!("{error}")))?;
             let credential = identity.credential.as_ref().ok_or_else(no_credential)?;
-            let login = hub_login(&assigned.hub_host, &id, credential, &self.environment, self.keep_alive).await?;
+            let login =
+                hub_login(&assigned.hub_host, &id, credential, TOKEN_SECONDS, &self.environment, self.keep_alive)
+                    .await?;
             Ok((route, login))
         };
         let (route, login) = prepared.await.map_err(Failed::at(Stage::HubTcp))?;

@@ -178,7 +178,7 @@ async fn a_device_resumes_only_if_told_and_only_its_own_session() {
 #[tokio::test]
 async fn connections_are_ended_in_order() {
     let (server, site, pool) = service(Script::default(), 3, false, PATIENT).await;
-    let operation = Arc::new(Connect { site, pool, role: As::Provisioning });
+    let operation = Arc::new(Connect::new(site, pool, As::Provisioning));
     let measurement = run_operations(&operation, &plan(9), &Stop::default(), NoObserver).await.0;
     assert_eq!(measurement.counts.completed, 9);
     let recorder = measurement.recorder;
