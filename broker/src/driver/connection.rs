@@ -68,7 +68,7 @@ pub(super) struct Connection {
     /// What TLS showed of the client.
     pub(super) facts: Facts,
     pub(super) unauthenticated: UnauthenticatedPermit,
-    /// The certificates of the handshake, full or resumed.
+    /// The certificates of the handshake, full or resumed, until a hub session is open.
     pub(super) chain: Option<Arc<PresentedChain>>,
     pub(super) wire: Wire,
     pub(super) decoder: Decoder,
@@ -99,15 +99,15 @@ enum Wake {
 }
 
 impl Connection {
-    pub(super) fn new(shared: Arc<Shared>, stream: Box<dyn ByteStream>, info: &ConnectionInfo) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, stream: Box<dyn ByteStream>, info: ConnectionInfo) -> Self {
         let settings = Arc::clone(&shared.settings);
         let service = Arc::clone(shared.parts.provisioning.settings());
         let now = shared.moment();
         let session = Session::new(now, Arc::clone(&settings), service);
         Self {
             peer: info.peer,
-            facts: Facts::of(info),
-            unauthenticated: info.unauthenticated.clone(),
+            facts: Facts::of(&info),
+            unauthenticated: info.unauthenticated,
             chain: PresentedChain::parse(&info.client_chain).map(Arc::new),
             wire: Wire::new(stream, settings.read_buffer_bytes),
             decoder: Decoder::new(settings.codec),
@@ -127,8 +127,8 @@ impl Connection {
         }
     }
 
-    /// Serves the connection to its end.
-    pub(super) async fn run(mut self, stop: CancellationToken) {
+    /// Serves the connection to its end. Boxed: a future holds what it is given twice, and each that it is handed on to again.
+    pub(super) async fn run(mut self: Box<Self>, stop: CancellationToken) {
         let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
         let mut armed: Option<Instant> = None;
         let mut stopped = pin!(stop.cancelled());
@@ -138,7 +138,7 @@ impl Connection {
             self.take_mail(now);
             self.decode(now);
             if let Some(cause) = self.closing.take() {
-                return self.finish(cause).await;
+                return Box::pin(self.finish(cause)).await;
             }
             let read = self.takes_input();
             self.session.set_reading(now, read);
@@ -151,7 +151,7 @@ impl Connection {
                 timer.as_mut().reset(wanted.into());
                 armed = Some(wanted);
             }
-            let Self { wire, job, stalled, mailbox, .. } = &mut self;
+            let Self { wire, job, stalled, mailbox, .. } = self.as_mut();
             // In this order: what ends the session or lets it go on comes before the client's bytes, of which there may be ever more.
             let wake = tokio::select! {
                 biased;
@@ -209,6 +209,7 @@ impl Connection {
         }
         self.session.handle_timeout(now);
         self.apply(now);
+        self.session.rest();
     }
 
     fn stepped(&mut self, now: Moment, step: Step) {
@@ -293,8 +294,12 @@ impl Connection {
                 Span::current().record("device.id", tracing::field::display(&opened.stamp.client));
                 Span::current().record("epoch", tracing::field::display(&opened.stamp.epoch));
                 self.place = Some(place);
+                // Whoever judges it again has its bytes.
+                self.chain = None;
                 self.accepted(RoleKind::Hub);
                 self.session.handle_event(now, Event::HubOpened(Box::new(opened)));
+                self.apply(now);
+                return self.session.rest();
             }
         }
         self.apply(now);
@@ -358,7 +363,7 @@ impl Connection {
     }
 
     /// The end: the place is free at once, and the last bytes go out meanwhile.
-    async fn finish(mut self, cause: CloseCause) {
+    async fn finish(mut self: Box<Self>, cause: CloseCause) {
         self.job = None;
         self.stalled = None;
         self.counted = None;
@@ -391,5 +396,22 @@ impl Connection {
         if let Some(stamp) = stamp {
             clones::ended(&self.shared, &stamp, &cause, answered);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, F: Future>(_: fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        // There are tens of thousands of them. Who makes one larger should know it.
+        assert!(size_of::<Connection>() <= 1024, "{}", size_of::<Connection>());
+        let run = size_of_future(Connection::run);
+        assert!(run <= 640, "{run}");
     }
 }

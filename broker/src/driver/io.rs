@@ -52,7 +52,7 @@ impl Wire {
         if self.input.is_empty() && self.chunk == self.chunk_min && self.input.capacity() > 4 * self.chunk_min {
             self.input = BytesMut::new();
         }
-        if self.output.is_empty() && self.output.capacity() > 4096 {
+        if self.output.is_empty() && (self.output.capacity() > 4096 || self.chunk == self.chunk_min) {
             self.output = BytesMut::new();
         }
     }
@@ -94,6 +94,10 @@ impl Wire {
                         return Poll::Ready(Step::Read);
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Step::Broken(error)),
+                    // Who sends little has no buffer while nothing comes: it is made anew in no time.
+                    Poll::Pending if self.input.is_empty() && self.chunk == self.chunk_min => {
+                        self.input = BytesMut::new();
+                    }
                     Poll::Pending => {}
                 }
             }

@@ -49,6 +49,7 @@ pub use encoding::{TextError, parse_certificates};
 pub use individual::{IndividualRefusal, Slot, match_individual};
 pub use key::{KeyError, KeyKind, PublicKey};
 pub use lint::{Against, Finding, Level, lint};
+pub(crate) use memo::DeviceMemo;
 pub use name::{CommonNameError, NameRefusal};
 pub use possession::{PossessionRefusal, VerificationCode, check_possession};
 pub use refusal::{ChainProblem, ChainRefusal, NearMiss, NearMissReason};
