@@ -26,8 +26,13 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use unicity_audit::BatchRoot;
 use unicity_device_sim::{Credential, Device, Dialer, Endpoint, provision};
-use unicity_identity::{Environment, IdScope, SasToken, SharedAccessKey, Timestamp};
+use unicity_hub::line::{self, Lines};
+use unicity_hub::{AuthMethod, RecordBody, SessionEpoch, SessionStamp, TelemetryRecord};
+use unicity_identity::{
+    ClientIdentity, Environment, GenerationId, IdScope, KeyFingerprint, QoS, SasToken, SharedAccessKey, Timestamp,
+};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 type Stream = TlsStream<tokio::net::TcpStream>;
@@ -83,6 +88,7 @@ fn run(arguments: &[String]) -> Result<()> {
     let temporary = tempfile::Builder::new().prefix("bench-telemetry-").tempdir_in(&parent)?;
     pin(process::id(), 1);
     println!("fdatasync of 4 KiB on this disk: {}", disk(temporary.path())?);
+    println!("sealing, which follows within seconds to minutes: {}", sealing(load.bytes)?);
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ours = Unicity::start(&temporary.path().join("unicity"))?;
@@ -488,6 +494,55 @@ fn cpu_of(pid: u32) -> Result<Duration> {
         sum += Duration::from_nanos(schedstat.split(' ').next().ok_or("schedstat is empty")?.parse()?);
     }
     Ok(sum)
+}
+
+/// What sealing a message costs beside reading it, in processor time: once as it is done, and once over decoded records.
+fn sealing(bytes: usize) -> Result<String> {
+    const COUNT: u64 = 20_000;
+    let stamp = SessionStamp {
+        client: ClientIdentity { hub: "default".parse()?, device_id: "bench-01".parse()?, module_id: None },
+        generation: GenerationId(638_999_999_999_999_999),
+        auth_method: AuthMethod::Sas,
+        key_fingerprint: KeyFingerprint([0xab; 32]),
+        epoch: SessionEpoch { boot: 1, counter: 51 },
+    };
+    let record = |sequence| TelemetryRecord {
+        stamp: stamp.clone(),
+        sequence,
+        enqueued: Timestamp(1_767_323_045_678 + sequence / 100),
+        qos: QoS::AtLeastOnce,
+        dup: false,
+        will: false,
+        properties: Vec::new(),
+        system_properties: Vec::new(),
+        body: vec![b'x'; bytes],
+    };
+    let stored: Vec<Vec<u8>> = (0..COUNT)
+        .map(|sequence| {
+            let mut out = Vec::new();
+            RecordBody::Telemetry(record(sequence)).encode(&mut out);
+            out
+        })
+        .collect();
+    let (mut costs, mut roots, mut line) = ([f64::MAX; 2], [None; 2], Vec::new());
+    for round in 0..20 {
+        let (way, mut root, mut lines) = (round % 2, BatchRoot::default(), Lines::default());
+        let before = cpu_of(process::id())?;
+        for (offset, stored) in (0..).zip(&stored) {
+            line.clear();
+            match way {
+                0 => lines.write(&mut line, 3, offset, stored)?,
+                _ => line::write(&mut line, 3, offset, &RecordBody::decode(stored)?),
+            }
+            root.push(&line);
+        }
+        costs[way] = costs[way].min((cpu_of(process::id())? - before).as_secs_f64() * 1e6 / COUNT as f64);
+        roots[way] = Some(root.root());
+    }
+    if roots[0] != roots[1] {
+        return Err("the two ways do not agree".into());
+    }
+    Ok(format!("{:.2} us CPU a message; over decoded records {:.2} us", costs[0], costs[1]))
 }
 
 /// The disk's own times, for comparison.
