@@ -6,6 +6,7 @@ mod connection;
 mod io;
 mod mailbox;
 mod open;
+mod outbox;
 mod place;
 mod requests;
 

@@ -213,8 +213,8 @@ impl Session {
             (Event::Answered(answer), Phase::Provisioning(role)) => {
                 role.answered(now, answer, &self.settings, &mut self.effects)
             }
-            (Event::Appended { ticket, result }, Phase::Hub(role)) => {
-                let result = role.appended(ticket, result, &mut self.effects);
+            (Event::Appended { first, count, result }, Phase::Hub(role)) => {
+                let result = role.appended(first, count, result, &mut self.effects);
                 self.acked = role.acked();
                 result
             }
