@@ -12,6 +12,7 @@ pub mod clones;
 pub mod continuity;
 pub mod decide;
 pub mod evidence;
+pub mod factory;
 pub mod leaf;
 pub mod leaf_filter;
 pub mod limiter;
