@@ -12,6 +12,7 @@ mod datadir;
 mod demo;
 mod devcert;
 mod error;
+mod factory;
 mod instance;
 mod logging;
 mod metrics;

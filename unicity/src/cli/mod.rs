@@ -13,8 +13,9 @@ mod dev_cert;
 mod device;
 mod doctor;
 mod enroll;
+mod factory;
 mod failures;
-mod files;
+pub(crate) mod files;
 mod init;
 mod keys;
 pub(crate) mod output;
@@ -101,6 +102,9 @@ enum Command {
     Cert(cert::CertCommand),
     /// Make a device's certificate under a test factory of its own: root, intermediates, device.
     DevCert(dev_cert::DevCertArgs),
+    /// Credentials for a batch of devices, made offline, with a signed manifest.
+    #[command(subcommand)]
+    Factory(factory::FactoryCommand),
     /// Registrations: which device was assigned where.
     #[command(subcommand)]
     Registration(registration::RegistrationCommand),
@@ -163,6 +167,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Revoke(args) => runtime(false)?.block_on(revoke::run(&global, &args)),
         Command::Cert(command) => runtime(false)?.block_on(cert::run(&global, &command)),
         Command::DevCert(args) => dev_cert::run(&global, &args),
+        Command::Factory(command) => factory::run(&global, &command),
         Command::Registration(command) => runtime(false)?.block_on(registration::run(&global, command)),
         Command::Device(command) => runtime(false)?.block_on(device::run(&global, command)),
         Command::Suspects(args) => runtime(false)?.block_on(suspects::run(&global, &args)),
