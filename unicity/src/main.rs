@@ -8,6 +8,7 @@ mod cli;
 mod client;
 mod clock;
 mod config;
+mod curl;
 mod datadir;
 mod demo;
 mod devcert;
