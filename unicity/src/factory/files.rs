@@ -15,7 +15,7 @@ use super::ENROLLMENTS;
 use crate::error::{CommandError, Context as _, Outcome};
 
 /// Devices whose files go to the disk together.
-const CHUNK: usize = 512;
+const CHUNK: usize = 2048;
 
 /// A device's files by their names.
 pub(super) type FileSet = Vec<(&'static str, Zeroizing<Vec<u8>>)>;
@@ -116,7 +116,8 @@ impl Folder {
                 let (from, to) = (self.unfinished.join(id.as_str()), self.of(id));
                 fs::rename(&from, &to).context(format!("cannot move {} to {}", from.display(), to.display()))?;
             }
-            sync(&self.devices)?;
+            let devices = File::open(&self.devices).and_then(|folder| folder.sync_all());
+            devices.context(format!("cannot sync {}", self.devices.display()))?;
             progress(chunk.len());
         }
         let _ = fs::remove_dir(&self.unfinished);
