@@ -17,6 +17,7 @@ pub mod leaf;
 pub mod leaf_filter;
 pub mod limiter;
 pub mod memory;
+pub mod migration;
 pub mod refusal_leaves;
 pub mod registry;
 pub mod revocation_list;

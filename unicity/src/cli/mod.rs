@@ -20,6 +20,7 @@ mod failures;
 pub(crate) mod files;
 mod init;
 mod keys;
+mod migrate;
 pub(crate) mod output;
 mod refusal;
 mod registration;
@@ -168,6 +169,9 @@ enum Command {
     /// Credentials for a batch of devices, made offline, with a signed manifest.
     #[command(subcommand)]
     Factory(factory::FactoryCommand),
+    /// Enrollments and devices from elsewhere, and the way back.
+    #[command(subcommand)]
+    Migrate(migrate::MigrateCommand),
     /// Registrations: which device was assigned where.
     #[command(subcommand)]
     Registration(registration::RegistrationCommand),
@@ -246,6 +250,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Cert(command) => runtime(false)?.block_on(cert::run(&global, &command)),
         Command::DevCert(args) => dev_cert::run(&global, &args),
         Command::Factory(command) => factory::run(&global, &command),
+        Command::Migrate(command) => runtime(false)?.block_on(migrate::run(&global, &command)),
         Command::Registration(command) => runtime(false)?.block_on(registration::run(&global, command)),
         Command::Device(command) => runtime(false)?.block_on(device::run(&global, command)),
         Command::Suspects(args) => runtime(false)?.block_on(suspects::run(&global, &args)),
