@@ -11,7 +11,7 @@ pub const SERIALS_MAX: usize = 1_000_000;
 const PLACE: &str = "{serial}";
 
 /// A registration id with a place for the serial number, such as `sensor-{serial}`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IdPattern {
     before: String,
     after: String,
@@ -31,12 +31,6 @@ impl FromStr for IdPattern {
             }
             _ => Err(InvalidPattern),
         }
-    }
-}
-
-impl Default for IdPattern {
-    fn default() -> Self {
-        Self { before: String::new(), after: String::new() }
     }
 }
 

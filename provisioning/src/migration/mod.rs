@@ -73,10 +73,13 @@ pub fn records(text: &[u8]) -> Result<Vec<Value>, serde_json::Error> {
     for value in serde_json::Deserializer::from_slice(text).into_iter::<Value>() {
         match value? {
             Value::Array(items) => out.extend(items.into_iter().flat_map(flatten)),
-            Value::Object(mut members) => match ["value", "items"].iter().find_map(|name| members.remove(*name)) {
-                Some(Value::Array(items)) => out.extend(items),
-                Some(_) | None => out.push(Value::Object(members)),
-            },
+            Value::Object(mut members) => {
+                let page = ["value", "items"].into_iter().find(|name| members.get(*name).is_some_and(Value::is_array));
+                match page.and_then(|name| members.remove(name)) {
+                    Some(Value::Array(items)) => out.extend(items),
+                    _ => out.push(Value::Object(members)),
+                }
+            }
             other => out.push(other),
         }
     }
