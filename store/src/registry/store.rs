@@ -13,8 +13,8 @@ use unicity_hub::DeviceDirectory;
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
     Authority, AuthorityName, ClientIdentity, Continuity, DenyRule, DeviceId, DeviceIdentity, EnrollmentGroup,
-    EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, Registration, RegistrationId, Revocation,
-    RevocationList, RevocationTarget, Standing, Subscription,
+    EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, ModuleId, ModuleIdentity, Registration,
+    RegistrationId, Revocation, RevocationList, RevocationTarget, Standing, Subscription, Twin,
 };
 use unicity_provisioning::{
     Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request, RevokedSet, other_holder,
@@ -27,7 +27,7 @@ use super::listing;
 use super::metrics;
 use super::options::{OpenError, RegistryOptions};
 use super::recover::{Recovered, recover};
-use super::tables::{DENIED_SERIALS, Table, device_bounds, device_key};
+use super::tables::{DENIED_SERIALS, Table, device_bounds, device_key, module_key};
 use super::writer::{Queued, Writer};
 use crate::audit::{AuditFiles, Published};
 use crate::chain::in_full;
@@ -335,6 +335,18 @@ impl RegistryView for RegistryStore {
         self.core.view().continuity(id)
     }
 
+    fn twin(&self, client: &ClientIdentity) -> Result<Option<Twin>, Fault> {
+        self.core.view().twin(client)
+    }
+
+    fn module(&self, hub: &HubName, device: &DeviceId, module: &ModuleId) -> Result<Option<ModuleIdentity>, Fault> {
+        self.core.view().module(hub, device, module)
+    }
+
+    fn modules(&self, hub: &HubName, device: &DeviceId) -> Result<Vec<ModuleIdentity>, Fault> {
+        self.core.view().modules(hub, device)
+    }
+
     fn trust_version(&self) -> Option<u64> {
         self.core.view().trust_version()
     }
@@ -398,6 +410,18 @@ impl Registry for RegistryStore {
         let after = after.map(|id| device_key(hub, id));
         let start = after.as_deref().map_or(Bound::Excluded(first.as_slice()), Bound::Excluded);
         listing::page(&self.core.view(), Table::Devices, (start, Bound::Excluded(end.as_slice())), limit)
+    }
+
+    fn list_modules(
+        &self,
+        hub: &HubName,
+        after: Option<(&DeviceId, &ModuleId)>,
+        limit: usize,
+    ) -> Result<Page<ModuleIdentity>, Fault> {
+        let (first, end) = device_bounds(hub);
+        let after = after.map(|(device, module)| module_key(hub, device, module));
+        let start = after.as_deref().map_or(Bound::Excluded(first.as_slice()), Bound::Excluded);
+        listing::page(&self.core.view(), Table::Modules, (start, Bound::Excluded(end.as_slice())), limit)
     }
 }
 
