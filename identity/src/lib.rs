@@ -40,8 +40,8 @@ pub use id::{
     AuthorityName, BatchLabel, DeviceId, ETag, EnrollmentGroupId, GenerationId, HubHost, HubName, IdScope, InvalidId,
     ModuleId, OperationId, RegistrationId, TrackingId,
 };
-pub use module::ModuleIdentity;
 pub use key::{SharedAccessKey, derive_device_key};
+pub use module::ModuleIdentity;
 pub use registration::Registration;
 pub use revocation::{Facets, Revocation, RevocationTarget};
 pub use sas::SasToken;

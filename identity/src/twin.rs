@@ -421,7 +421,8 @@ mod tests {
 
     #[test]
     fn each_write_has_its_time_and_version_and_only_there() {
-        let first = TwinEdit::patch(&json!({"tags": {"site": 4}, "properties": {"desired": {"a": {"x": 1, "y": 2}, "b": 3}}}));
+        let first =
+            TwinEdit::patch(&json!({"tags": {"site": 4}, "properties": {"desired": {"a": {"x": 1, "y": 2}, "b": 3}}}));
         let first = twin().edit(&first.unwrap(), T0).unwrap();
         let second = TwinEdit::patch(&json!({"properties": {"desired": {"a": {"x": 9}, "b": null}}})).unwrap();
         let second = first.edit(&second, T1).unwrap();
@@ -442,7 +443,9 @@ mod tests {
         let mut full = twin().edit(&TwinEdit::report(&json!({"r": 1})).unwrap(), T0).unwrap();
         let etag = full.etag();
         assert_eq!(etag, twin().etag(), "what a device reports is no edit of its operator's");
-        full = full.edit(&TwinEdit::patch(&json!({"tags": {"t": 1}, "properties": {"desired": {"d": 1}}})).unwrap(), T0).unwrap();
+        full = full
+            .edit(&TwinEdit::patch(&json!({"tags": {"t": 1}, "properties": {"desired": {"d": 1}}})).unwrap(), T0)
+            .unwrap();
         assert_ne!(full.etag(), etag);
         let replaced = full.edit(&TwinEdit::replace(&json!({"tags": {"u": {"v": null}}})).unwrap(), T1).unwrap();
         assert_eq!(replaced.tags.to_value(), json!({"u": {}}));

@@ -106,8 +106,7 @@ impl Expression {
             }
             Self::In { value, list, negated } => {
                 let value = value.evaluate(document)?;
-                let found =
-                    list.iter().any(|item| item.evaluate(document).is_some_and(|item| is_equal(&value, &item)));
+                let found = list.iter().any(|item| item.evaluate(document).is_some_and(|item| is_equal(&value, &item)));
                 boolean(found != *negated)
             }
             Self::Arithmetic(first, rest) => {

@@ -57,7 +57,10 @@ impl<'q> Groups<'q> {
         let key = key.collect::<Vec<_>>().join("\u{1f}");
         if !self.groups.contains_key(&key) {
             if self.groups.len() >= GROUPS_MAX {
-                return Err(QueryError::new(1, format!("there are more than {GROUPS_MAX} groups: narrow the condition")));
+                return Err(QueryError::new(
+                    1,
+                    format!("there are more than {GROUPS_MAX} groups: narrow the condition"),
+                ));
             }
             let mut shown = Map::new();
             for item in items {

@@ -138,7 +138,11 @@ fn number(chars: &[char], start: usize) -> Result<(Number, usize), QueryError> {
     let text: String = chars[start..end].iter().collect();
     let trimmed = text.trim_start_matches('0');
     // JSON has no leading zeros.
-    let text = if trimmed.starts_with(|char: char| char.is_ascii_digit()) { trimmed.to_owned() } else { format!("0{trimmed}") };
+    let text = if trimmed.starts_with(|char: char| char.is_ascii_digit()) {
+        trimmed.to_owned()
+    } else {
+        format!("0{trimmed}")
+    };
     match serde_json::from_str(&text) {
         Ok(Value::Number(number)) => Ok((number, end)),
         _ => Err(QueryError::new(start + 1, "the number is out of range")),

@@ -27,7 +27,10 @@ impl Query {
     /// [`QueryError`] with the column of the first token that does not fit.
     pub fn parse(text: &str) -> Result<Self, QueryError> {
         if text.len() > QUERY_BYTES_MAX {
-            return Err(QueryError::new(1, format!("the query has {} bytes, at most {QUERY_BYTES_MAX} are allowed", text.len())));
+            return Err(QueryError::new(
+                1,
+                format!("the query has {} bytes, at most {QUERY_BYTES_MAX} are allowed", text.len()),
+            ));
         }
         let mut parser = Parser { tokens: tokens(text)?, at: 0, depth: 0 };
         parser.query()
@@ -233,7 +236,10 @@ impl Parser {
         let mut source = Source::Devices;
         if self.take_sign(".") {
             if self.is_word("jobs") {
-                return Err(QueryError::new(self.column(), "devices.jobs is not supported: this server schedules no jobs"));
+                return Err(QueryError::new(
+                    self.column(),
+                    "devices.jobs is not supported: this server schedules no jobs",
+                ));
             }
             if !self.take_word("modules") {
                 return self.unexpected("modules");
@@ -314,7 +320,10 @@ impl Parser {
 
     fn deeper<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T, QueryError>) -> Result<T, QueryError> {
         if self.depth == DEPTH_MAX {
-            return Err(QueryError::new(self.column(), format!("expressions are nested deeper than {DEPTH_MAX} levels")));
+            return Err(QueryError::new(
+                self.column(),
+                format!("expressions are nested deeper than {DEPTH_MAX} levels"),
+            ));
         }
         self.depth += 1;
         let result = parse(self);
@@ -440,7 +449,10 @@ impl Parser {
         if self.take_sign("(") {
             let Some((function, least, most)) = Function::named(&name) else {
                 let shown: String = name.chars().take(40).collect();
-                return Err(QueryError::new(column, format!("{shown:?} is no function; there are {}", Function::names())));
+                return Err(QueryError::new(
+                    column,
+                    format!("{shown:?} is no function; there are {}", Function::names()),
+                ));
             };
             let args = self.list(")")?;
             if args.len() < least || args.len() > most {

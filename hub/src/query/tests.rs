@@ -220,12 +220,18 @@ fn texts_that_azures_documents_show() {
         ("select * from devices where deviceId in ['a','b']", Source::Devices),
         ("SELECT * FROM devices WHERE status = 'enabled'", Source::Devices),
         ("SELECT TOP 10 * FROM devices", Source::Devices),
-        ("SELECT * FROM devices WHERE is_defined(properties.reported.connectivity) AND NOT is_null(tags.x)", Source::Devices),
+        (
+            "SELECT * FROM devices WHERE is_defined(properties.reported.connectivity) AND NOT is_null(tags.x)",
+            Source::Devices,
+        ),
         (
             "SELECT properties.reported.telemetryConfig.status AS status,\n COUNT() AS numberOfDevices\nFROM devices\nGROUP BY properties.reported.telemetryConfig.status",
             Source::Devices,
         ),
-        ("SELECT LastActivityTime FROM devices WHERE devices.configurations.[[my-config]].status = 'Applied'", Source::Devices),
+        (
+            "SELECT LastActivityTime FROM devices WHERE devices.configurations.[[my-config]].status = 'Applied'",
+            Source::Devices,
+        ),
         ("Select moduleId from devices.modules m where m.deviceId IN ['d']", Source::Modules),
     ] {
         assert_eq!(parse(text).source, source, "{text}");
@@ -332,7 +338,10 @@ fn groups_and_aggregates() {
         ("SELECT COUNT(tags.site) AS n FROM devices", json!([{"n": 4}])),
         ("SELECT COUNT() FROM devices WHERE tags.site = 'a'", json!([{"$1": 2}])),
         ("SELECT COUNT() AS n FROM devices WHERE false", json!([{"n": 0}])),
-        ("SELECT SUM(n) AS s, AVG(n) AS a, MIN(n) AS l, MAX(n) AS h FROM devices", json!([{"s": 12, "a": 3, "l": 1, "h": 5}])),
+        (
+            "SELECT SUM(n) AS s, AVG(n) AS a, MIN(n) AS l, MAX(n) AS h FROM devices",
+            json!([{"s": 12, "a": 3, "l": 1, "h": 5}]),
+        ),
         ("SELECT AVG(missing) AS a, SUM(missing) AS s, MIN(missing) AS l FROM devices", json!([{"s": 0}])),
         (
             "SELECT tags.site, COUNT() AS n, MAX(m) AS h FROM devices GROUP BY tags.site",
@@ -370,7 +379,14 @@ fn a_condition_that_names_devices_is_seen() {
     assert_eq!(ids("deviceId = 'a'"), some(&["a"]));
     assert_eq!(ids("tags.x = 1 AND 'a' = deviceId"), some(&["a"]));
     assert_eq!(ids("deviceId IN ['b', 'a', 'b']"), some(&["a", "b"]));
-    for none in ["deviceId != 'a'", "deviceId NIN ['a']", "deviceId = 'a' OR true", "NOT deviceId = 'a'", "deviceId IN ['a', 1]", "tags.deviceId = 'a'"] {
+    for none in [
+        "deviceId != 'a'",
+        "deviceId NIN ['a']",
+        "deviceId = 'a' OR true",
+        "NOT deviceId = 'a'",
+        "deviceId IN ['a', 1]",
+        "tags.deviceId = 'a'",
+    ] {
         assert_eq!(ids(none), None, "{none}");
     }
 }

@@ -87,14 +87,14 @@ pub fn decide(view: &dyn RegistryView, settings: &Settings, mut request: Request
             };
             return Ok(Decision { changes: vec![change], leaf: None, outcome: Outcome::Done });
         }
-        Command::EditTwin { client, edit, precondition } => match twin::edit(view, client, &edit, &precondition, now)? {
-            (changes, Some(event), outcome) => (changes, event, outcome),
-            // What a device reports is no decision about identity.
-            (changes, None, outcome) => return Ok(Decision { changes, leaf: None, outcome }),
-        },
-        Command::PutModule { draft, precondition } => {
-            module::put(view, settings, *draft, &precondition, now, entropy)?
+        Command::EditTwin { client, edit, precondition } => {
+            match twin::edit(view, client, &edit, &precondition, now)? {
+                (changes, Some(event), outcome) => (changes, event, outcome),
+                // What a device reports is no decision about identity.
+                (changes, None, outcome) => return Ok(Decision { changes, leaf: None, outcome }),
+            }
         }
+        Command::PutModule { draft, precondition } => module::put(view, settings, *draft, &precondition, now, entropy)?,
         Command::DeleteModule { hub, device_id, module_id, precondition } => {
             module::delete(view, settings, hub, device_id, module_id, &precondition)?
         }

@@ -63,7 +63,8 @@ pub(super) fn put(
         _ => Facets::default(),
     };
     let facets = Facets { keys: after.iter().copied().collect(), ..facets };
-    let subject = || Subject::Module(module.hub.clone(), module.device_id.clone(), module.module_id.clone()).to_string();
+    let subject =
+        || Subject::Module(module.hub.clone(), module.device_id.clone(), module.module_id.clone()).to_string();
     revoked::check_enrolling(view, &facets, keys, subject)?;
     let mut changes = Vec::new();
     let warnings = transfer(view, settings, &owner_of(&module), &before, &after, &mut changes)?;

@@ -248,7 +248,10 @@ impl World {
             }
         }
         for module in self.modules.values() {
-            assert!(self.devices.contains_key(&(module.hub.clone(), module.device_id.clone())), "a module without device");
+            assert!(
+                self.devices.contains_key(&(module.hub.clone(), module.device_id.clone())),
+                "a module without device"
+            );
             for key in module.authentication.keys() {
                 claim(key, super::module::owner_of(module));
             }

@@ -105,7 +105,8 @@ fn modules_and_twins_go_with_their_device_and_begin_anew() {
         world.edit_twin(&settings, client("a", "d", module), tags(json!({"site": 4})), Precondition::None).unwrap();
     }
     let old = world.twins[&client("a", "d", None)].etag();
-    let delete = Command::DeleteDevice { hub: "a".parse().unwrap(), id: "d".parse().unwrap(), precondition: Precondition::None };
+    let delete =
+        Command::DeleteDevice { hub: "a".parse().unwrap(), id: "d".parse().unwrap(), precondition: Precondition::None };
     let gone = world.run(&settings, delete).unwrap();
     assert!(matches!(gone.leaf.unwrap().event, LeafEvent::DeviceDeleted { modules, .. } if modules.len() == 1));
     assert_eq!((world.modules.len(), world.twins.len(), world.keys.len()), (0, 0, 0));
@@ -134,7 +135,10 @@ fn conditions_of_modules() {
     for n in 0..MODULES_MAX {
         world.put_module(&settings, "a", "d", &format!("m{n}"), 100 + u8::try_from(n).unwrap()).unwrap();
     }
-    assert!(matches!(refusal(world.put_module(&settings, "a", "d", "more", 9)), Refusal::TooManyModules { max: 50, .. }));
+    assert!(matches!(
+        refusal(world.put_module(&settings, "a", "d", "more", 9)),
+        Refusal::TooManyModules { max: 50, .. }
+    ));
     world.put_module(&settings, "a", "d", "m7", 9).unwrap();
     world.check();
 }
@@ -176,7 +180,8 @@ fn the_initial_twin_is_that_of_a_device_made_anew_only() {
     assert_eq!(world.twins[&place].tags.to_value(), json!({"line": 5}));
 
     // One from before there were rules harms nobody's first boot.
-    let broken = EnrollmentTerms { initial_twin: Some(JsonText::from_value(&json!({"tags": {"$a": 1}}))), ..terms(3, 3) };
+    let broken =
+        EnrollmentTerms { initial_twin: Some(JsonText::from_value(&json!({"tags": {"$a": 1}}))), ..terms(3, 3) };
     world.enroll(&settings, "old", broken).unwrap();
     world.register(&settings, "old").unwrap();
     assert!(!world.twins.contains_key(&client("a", "old", None)));

@@ -79,8 +79,12 @@ fn they_survive_a_power_loss_and_go_with_their_device() {
     run(&store, [device("d", 1), device("d-2", 2), module("d", "b", 3), module("d", "a", 4), module("d-2", "c", 5)]);
     store.checkpoint().unwrap();
     let tags = |value| TwinEdit::patch(&json!({ "tags": value })).unwrap();
-    let edit = |client, value| Command::EditTwin { client, edit: Box::new(tags(value)), precondition: Precondition::None };
-    run(&store, [edit(client("d", None), json!({"n": 1})), edit(client("d", Some("a")), json!({"n": 2})), module("d", "c", 6)]);
+    let edit =
+        |client, value| Command::EditTwin { client, edit: Box::new(tags(value)), precondition: Precondition::None };
+    run(
+        &store,
+        [edit(client("d", None), json!({"n": 1})), edit(client("d", Some("a")), json!({"n": 2})), module("d", "c", 6)],
+    );
 
     let store = open(&sim.crash(3));
     assert_eq!(of(&store, "d"), ["a", "b", "c"], "those of another device with a longer name are not its own");
