@@ -228,6 +228,20 @@ impl Call {
     }
 }
 
+/// Whose policies may make a service call (`dps`, `hub` or `any`), and the rights that they need; `None` if there is no such call, or it
+/// is a device's. For descriptions of the API and for tests, so that none is forgotten.
+#[must_use]
+pub fn required_rights(method: &Method, uri: &http::Uri) -> Option<(&'static str, &'static [Right])> {
+    let call = Target::parse(uri).ok().and_then(|target| find(method, &target).ok())?;
+    let Needs { audience, rights, .. } = call.needs();
+    match (&call, audience) {
+        (Call::Device(_), _) => None,
+        (_, AudienceRule::Dps) => Some(("dps", rights)),
+        (_, AudienceRule::Hub) => Some(("hub", rights)),
+        (_, AudienceRule::Any) => Some(("any", rights)),
+    }
+}
+
 /// Finds the call, or says what is wrong: 404 for a path that is none, 405 with `Allow` for a method it does not take, 501 for
 /// what the real services have and this one has not yet, 400 where `api-version` is missing.
 pub(crate) fn find(method: &Method, target: &Target) -> Result<Call, Failure> {

@@ -10,9 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms, ReprovisionPolicy};
 use unicity_identity::json::JsonText;
-use unicity_identity::{
-    ClientIdentity, Entropy, GenerationId, HubHost, ProvisioningStatus, Refusal, Timestamp, Twin,
-};
+use unicity_identity::{ClientIdentity, Entropy, GenerationId, HubHost, ProvisioningStatus, Refusal, Timestamp, Twin};
 use unicity_provisioning::registry::TermsDraft;
 
 use super::attestation::{self, AttestationBody, Given, Scope};
@@ -132,11 +130,7 @@ pub(super) fn draft(
 /// A twin that breaks the rules would only be missed at the device's first boot, far away from whoever wrote the enrollment.
 fn check_initial_twin(initial: &JsonText) -> Result<(), Failure> {
     let device = Twin::new(
-        ClientIdentity {
-            hub: super::parse_id("any")?,
-            device_id: super::parse_id("any")?,
-            module_id: None,
-        },
+        ClientIdentity { hub: super::parse_id("any")?, device_id: super::parse_id("any")?, module_id: None },
         GenerationId(0),
         Timestamp::default(),
     );

@@ -113,12 +113,9 @@ pub(super) async fn run(shared: &Shared, proven: &Proven) -> Result<Response<Api
         .collect();
     // As the real service does: the body is the same, and the status says that something failed.
     let status = if errors.is_empty() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
-    let mut answer =
-        json_answer(status, &json!({"isSuccessful": errors.is_empty(), "errors": errors, "warnings": []}));
+    let mut answer = json_answer(status, &json!({"isSuccessful": errors.is_empty(), "errors": errors, "warnings": []}));
     if !errors.is_empty() {
-        answer
-            .headers_mut()
-            .insert("iothub-errorcode", http::HeaderValue::from_static("BulkRegistryOperationFailure"));
+        answer.headers_mut().insert("iothub-errorcode", http::HeaderValue::from_static("BulkRegistryOperationFailure"));
     }
     Ok(answer)
 }

@@ -30,12 +30,8 @@ pub(crate) async fn handle(shared: &Shared, call: HubCall, proven: Proven) -> Re
         HubCall::DeviceStatistics => statistics::devices(shared, &proven).await,
         HubCall::ServiceStatistics => Ok(statistics::service(shared)),
         HubCall::GetTwin(id, module) => twin::get(shared, &id, module.as_deref(), &proven),
-        HubCall::PatchTwin(id, module) => {
-            twin::edit(shared, &id, module.as_deref(), &proven, TwinEdit::patch).await
-        }
-        HubCall::PutTwin(id, module) => {
-            twin::edit(shared, &id, module.as_deref(), &proven, TwinEdit::replace).await
-        }
+        HubCall::PatchTwin(id, module) => twin::edit(shared, &id, module.as_deref(), &proven, TwinEdit::patch).await,
+        HubCall::PutTwin(id, module) => twin::edit(shared, &id, module.as_deref(), &proven, TwinEdit::replace).await,
         HubCall::ListModules(id) => module::list(shared, &id, &proven),
         HubCall::GetModule(id, module) => module::get(shared, &id, &module, &proven),
         HubCall::PutModule(id, module) => module::put(shared, &id, &module, &proven).await,

@@ -88,13 +88,16 @@ async fn rows_make_devices_with_modules_and_twins() {
     assert_eq!(server.hub("GET", "/twins/d/modules/m", "").await.json()["tags"], json!({"role": "probe"}));
 
     // A key that another has is a row's error like any other.
-    let taken = bulk(&server, &[json!({"id": "f", "importMode": "create", "authentication": keys(81)})]).await.expect(400);
+    let taken =
+        bulk(&server, &[json!({"id": "f", "importMode": "create", "authentication": keys(81)})]).await.expect(400);
     assert_eq!(taken.json()["errors"][0]["errorCode"], "KeyInUse");
-    let patched = [json!({"id": "d", "importMode": "updateTwin", "properties": {"desired": {"rate": null, "more": 2}}})];
+    let patched =
+        [json!({"id": "d", "importMode": "updateTwin", "properties": {"desired": {"rate": null, "more": 2}}})];
     bulk(&server, &patched).await.expect(200);
     let twin = server.hub("GET", "/twins/d", "").await.json();
     assert_eq!((&twin["properties"]["desired"]["more"], &twin["tags"]["line"]), (&json!(2), &json!(4)));
-    let gone = [json!({"id": "d", "moduleId": "m", "importMode": "delete"}), json!({"id": "e", "importMode": "delete"})];
+    let gone =
+        [json!({"id": "d", "moduleId": "m", "importMode": "delete"}), json!({"id": "e", "importMode": "delete"})];
     bulk(&server, &gone).await.expect(200);
     server.hub("GET", "/devices/d/modules/m", "").await.expect(404);
     server.hub("GET", "/devices/e", "").await.expect(404);

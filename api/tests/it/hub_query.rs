@@ -63,10 +63,19 @@ async fn twins_columns_and_aggregates() {
     assert_eq!(raw.json(), json!([{"deviceId": "d04", "n": 4}, {"deviceId": "d06", "n": 6}]));
     for (text, expected) in [
         ("SELECT COUNT() AS n FROM devices", json!([{"n": 7}])),
-        ("SELECT tags.even, SUM(tags.n) AS s FROM devices GROUP BY tags.even", json!([{"even": false, "s": 9}, {"even": true, "s": 12}])),
-        ("SELECT deviceId FROM devices WHERE deviceId IN ['d05', 'd01', 'nobody', 'not an id']", json!([{"deviceId": "d01"}, {"deviceId": "d05"}])),
+        (
+            "SELECT tags.even, SUM(tags.n) AS s FROM devices GROUP BY tags.even",
+            json!([{"even": false, "s": 9}, {"even": true, "s": 12}]),
+        ),
+        (
+            "SELECT deviceId FROM devices WHERE deviceId IN ['d05', 'd01', 'nobody', 'not an id']",
+            json!([{"deviceId": "d01"}, {"deviceId": "d05"}]),
+        ),
         ("SELECT deviceId FROM devices WHERE deviceId = 'd01' AND tags.even", json!([])),
-        ("SELECT deviceId, moduleId, tags.role FROM devices.modules", json!([{"deviceId": "d03", "moduleId": "m", "role": "probe"}])),
+        (
+            "SELECT deviceId, moduleId, tags.role FROM devices.modules",
+            json!([{"deviceId": "d03", "moduleId": "m", "role": "probe"}]),
+        ),
         ("SELECT moduleId FROM devices.modules WHERE deviceId = 'd03'", json!([{"moduleId": "m"}])),
         ("SELECT moduleId FROM devices.modules WHERE deviceId = 'd04'", json!([])),
         ("SELECT TOP 2 deviceId FROM devices WHERE tags.n >= 3", json!([{"deviceId": "d03"}, {"deviceId": "d04"}])),
@@ -111,7 +120,8 @@ async fn changes_between_pages_cost_no_row_and_repeat_none() {
         server.hub("PATCH", &format!("/twins/z{page}"), "{\"tags\":{\"n\":1}}").await.expect(200);
     })
     .await;
-    let ids: Vec<String> = found.into_iter().flatten().map(|row| row["deviceId"].as_str().unwrap().to_owned()).collect();
+    let ids: Vec<String> =
+        found.into_iter().flatten().map(|row| row["deviceId"].as_str().unwrap().to_owned()).collect();
     let unique: BTreeSet<_> = ids.iter().cloned().collect();
     assert_eq!(unique.len(), ids.len(), "no row twice");
     assert!(ids.is_sorted());

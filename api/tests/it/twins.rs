@@ -45,7 +45,8 @@ async fn a_twin_is_there_as_soon_as_its_device_is() {
 #[tokio::test]
 async fn patches_merge_and_replacements_do_not() {
     let server = with_device().await;
-    let patch = json!({"tags": {"site": {"building": 4, "floor": 2}}, "properties": {"desired": {"rate": 10, "old": 1}}});
+    let patch =
+        json!({"tags": {"site": {"building": 4, "floor": 2}}, "properties": {"desired": {"rate": 10, "old": 1}}});
     let first = server.hub("PATCH", "/twins/d", &patch.to_string()).await.expect(200).json();
     assert_eq!(first["tags"], patch["tags"]);
     assert_eq!((&first["version"], &first["properties"]["desired"]["$version"]), (&json!(2), &json!(2)));
@@ -88,7 +89,11 @@ async fn the_matrix_of_conditions() {
         let is_twin = path.starts_with("/twins");
         let etag = || async {
             let shown = server.hub("GET", path, "").await.expect(200);
-            assert_eq!(shown.header("etag").unwrap().trim_matches('"'), shown.json()["etag"].as_str().unwrap(), "{path}");
+            assert_eq!(
+                shown.header("etag").unwrap().trim_matches('"'),
+                shown.json()["etag"].as_str().unwrap(),
+                "{path}"
+            );
             shown.json()["etag"].as_str().unwrap().to_owned()
         };
         let methods: &[&str] = if is_twin { &["PATCH", "PUT"] } else { &["PUT"] };
@@ -147,7 +152,11 @@ async fn what_breaks_a_rule_is_refused_and_named() {
 #[tokio::test]
 async fn modules_have_keys_of_their_own_and_go_with_their_device() {
     let server = with_device().await;
-    let created = server.hub("PUT", "/devices/d/modules/m", &json!({"deviceId": "d", "moduleId": "m", "managedBy": "me"}).to_string()).await.expect(200).json();
+    let created = server
+        .hub("PUT", "/devices/d/modules/m", &json!({"deviceId": "d", "moduleId": "m", "managedBy": "me"}).to_string())
+        .await
+        .expect(200)
+        .json();
     let etag = created["etag"].clone();
     assert_eq!(
         created,
@@ -177,7 +186,10 @@ async fn modules_have_keys_of_their_own_and_go_with_their_device() {
     server.hub_if("PUT", "/devices/d/modules/m", "*", &created.to_string()).await.expect(200);
     assert_eq!(handle.0.lock().len(), 0);
     let twin = server.hub("PATCH", "/twins/d/modules/m", "{\"tags\":{\"a\":1}}").await.expect(200).json();
-    assert_eq!((&twin["moduleId"], &twin["connectionState"], &twin["tags"]["a"]), (&json!("m"), &json!("Connected"), &json!(1)));
+    assert_eq!(
+        (&twin["moduleId"], &twin["connectionState"], &twin["tags"]["a"]),
+        (&json!("m"), &json!("Connected"), &json!(1))
+    );
     server.hub("DELETE", "/devices/d", "").await.expect(204);
     assert_eq!(handle.0.lock().len(), 1);
     server.hub("GET", "/twins/d/modules/m", "").await.expect(404);
