@@ -26,6 +26,8 @@ const NEEDS: &[Need] = &[
         probe: &["sh", "-c", "command -v tpm2_import && command -v tpm2_activatecredential"],
     },
     Need { what: "Python 3", package: "python3", probe: &["python3", "--version"] },
+    Need { what: "Node.js", package: "nodejs", probe: &["node", "--version"] },
+    Need { what: "npm", package: "npm", probe: &["npm", "--version"] },
     Need { what: "Python's venv module", package: "python3-venv", probe: &["python3", "-c", "import venv, ensurepip"] },
 ];
 
