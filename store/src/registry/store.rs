@@ -11,13 +11,14 @@ use parking_lot::Mutex;
 use unicity_audit::{Reader, VerifierKey};
 use unicity_hub::DeviceDirectory;
 use unicity_identity::error::KeyOwner;
+use unicity_identity::twin::{PROPERTIES_BYTES_MAX, TAGS_BYTES_MAX};
 use unicity_identity::{
     Authority, AuthorityName, ClientIdentity, Continuity, DenyRule, DeviceId, DeviceIdentity, EnrollmentGroup,
     EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, ModuleId, ModuleIdentity, Registration,
     RegistrationId, Revocation, RevocationList, RevocationTarget, Standing, Subscription, Twin,
 };
 use unicity_provisioning::{
-    Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request, RevokedSet, other_holder,
+    Command, Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request, RevokedSet, other_holder,
 };
 
 use super::checkpoint::Checkpointer;
@@ -37,6 +38,8 @@ use crate::vfs::Vfs;
 
 /// Bytes of a request for the bound of the queue: a large registration, roughly.
 const REQUEST_BYTES: usize = 1024;
+/// The same of a change of a twin: all that its sections may hold.
+const TWIN_REQUEST_BYTES: usize = TAGS_BYTES_MAX + PROPERTIES_BYTES_MAX;
 
 /// The durable registry. Dropped, it closes as [`RegistryStore::close`] does.
 pub struct RegistryStore {
@@ -370,7 +373,11 @@ impl Registry for RegistryStore {
         }
         self.clock.store(request.now.0, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
-        let push = self.writer.push(Queued { request: Some(request), reply }, REQUEST_BYTES);
+        let bytes = match &request.command {
+            Command::EditTwin { .. } => TWIN_REQUEST_BYTES,
+            _ => REQUEST_BYTES,
+        };
+        let push = self.writer.push(Queued { request: Some(request), reply }, bytes);
         Box::pin(async move {
             push.await.map_err(|_| RegistryError::Stopping)?;
             answer.await.unwrap_or(Err(RegistryError::Stopping))
