@@ -1,5 +1,6 @@
 //! Why a request was not done, and how that is told: two dialects, one of DPS and one of the hub (`service-rest.md` 4, 13).
 
+use std::borrow::Cow;
 use std::fmt;
 
 use http::{HeaderValue, Response, StatusCode};
@@ -30,7 +31,7 @@ pub(crate) enum Failure {
         /// What and why.
         message: String,
         /// Methods that the path does take.
-        allow: Option<&'static str>,
+        allow: Option<Cow<'static, str>>,
     },
 }
 
@@ -145,8 +146,8 @@ impl Failure {
                 _ => None,
             },
             Self::Http { allow, .. } => {
-                if let Some(allow) = allow {
-                    headers.insert(http::header::ALLOW, HeaderValue::from_static(allow));
+                if let Some(allow) = allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
+                    headers.insert(http::header::ALLOW, allow);
                 }
                 None
             }

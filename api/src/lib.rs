@@ -27,6 +27,7 @@ mod follow;
 mod hub;
 mod keys;
 mod metrics;
+mod openapi;
 mod own;
 mod policy;
 mod revocations;

@@ -1,5 +1,9 @@
 //! Which call a method and path mean, and what each call needs: whose token, which rights, a body or none.
 
+pub(crate) mod own;
+
+use std::borrow::Cow;
+
 use http::Method;
 use unicity_identity::ErrorCode;
 
@@ -81,6 +85,7 @@ pub(crate) enum OwnCall {
     AuditKey,
     Story(String),
     Info,
+    OpenApi,
     Backup,
     Authorities,
     GetAuthority(String),
@@ -203,7 +208,7 @@ impl Call {
                 | OwnCall::AuditKey => (Dps, &[EnrollmentRead], Ignored),
                 OwnCall::Story(_) => (Dps, &[EnrollmentRead, RegistrationStatusRead], Ignored),
                 OwnCall::Quarantine | OwnCall::Release => (Dps, &[EnrollmentWrite], Read),
-                OwnCall::Info => (Any, &[], Ignored),
+                OwnCall::Info | OwnCall::OpenApi => (Any, &[], Ignored),
                 OwnCall::Backup
                 | OwnCall::PutAuthority(_)
                 | OwnCall::VerifyAuthority(_)
@@ -251,7 +256,7 @@ pub(crate) fn find(method: &Method, target: &Target) -> Result<Call, Failure> {
     let call = match plane {
         Plane::Dps => dps(method, &lowered, target).map(Call::Dps),
         Plane::Hub => hub(method, &lowered, target).map(Call::Hub),
-        Plane::Own => own(method, &lowered, target).map(Call::Own),
+        Plane::Own => own::find(method, target).map(Call::Own),
         Plane::Device => device(method, &lowered, target).map(Call::Device),
     }?;
     // Any version is taken (service-rest.md 1.1): all of them share one shape. Ours has none.
@@ -270,7 +275,8 @@ fn unknown_path(target: &Target) -> Failure {
     Failure::new(404_000, "NotFound", format!("there is nothing at {shown}"))
 }
 
-fn wrong_method(method: &Method, allow: &'static str) -> Failure {
+fn wrong_method(method: &Method, allow: impl Into<Cow<'static, str>>) -> Failure {
+    let allow = allow.into();
     Failure::Http {
         code: ErrorCode { number: 405_001, name: "MethodNotAllowed" },
         message: format!("{method} is not offered on this path, {allow} is"),
@@ -356,70 +362,6 @@ fn hub(method: &Method, lowered: &[&str], target: &Target) -> Result<HubCall, Fa
         (["configurations" | "digitaltwins", ..], _) => {
             return Err(Failure::not_offered("this part of the hub's service API"));
         }
-        _ => return Err(unknown_path(target)),
-    })
-}
-
-fn own(method: &Method, lowered: &[&str], target: &Target) -> Result<OwnCall, Failure> {
-    let name = || target.segments.get(2).cloned().unwrap_or_default();
-    // Paths of the log's files have the case that they have on a disk.
-    let below = || target.segments.get(2..).unwrap_or_default().join("/");
-    Ok(match (lowered, method.as_str()) {
-        (["unicity", "registrations"], "GET") => OwnCall::Registrations,
-        (["unicity", "devices"], "GET") => OwnCall::Devices,
-        (["unicity", "telemetry"], "GET") => OwnCall::Telemetry,
-        (["unicity", "refusals"], "GET") => OwnCall::Refusals,
-        (["unicity", "refusals", id], "GET") => OwnCall::Refusal((*id).to_owned()),
-        (["unicity", "failures"], "GET") => OwnCall::Failures,
-        (["unicity", "audit", "checkpoint"], "POST") => OwnCall::AuditCheckpoint,
-        (["unicity", "audit", "leaves"], "GET") => OwnCall::AuditLeaves,
-        (["unicity", "audit", "proof", index], "GET") => OwnCall::AuditProof((*index).to_owned()),
-        (["unicity", "audit", "key"], "GET") => OwnCall::AuditKey,
-        (["unicity", "audit", "checkpoint" | "tile" | "previous", ..], "GET") => OwnCall::AuditFile(below()),
-        (["unicity", "audit", "checkpoint"], _) => return Err(wrong_method(method, "GET, POST")),
-        (["unicity", "audit", "leaves" | "proof" | "key" | "tile" | "previous", ..], _) => {
-            return Err(wrong_method(method, "GET"));
-        }
-        (["unicity", "why", _], "GET") => OwnCall::Story(name()),
-        (["unicity", "why", _], _) => return Err(wrong_method(method, "GET")),
-        (["unicity", "info"], "GET") => OwnCall::Info,
-        (["unicity", "backup"], "POST") => OwnCall::Backup,
-        (["unicity", "certificates"], "GET") => OwnCall::Authorities,
-        (["unicity", "certificates", _], "GET") => OwnCall::GetAuthority(name()),
-        (["unicity", "certificates", _], "PUT") => OwnCall::PutAuthority(name()),
-        (["unicity", "certificates", _], "DELETE") => OwnCall::DeleteAuthority(name()),
-        (["unicity", "certificates", _, "generateverificationcode"], "POST") => OwnCall::VerificationCode(name()),
-        (["unicity", "certificates", _, "verify"], "POST") => OwnCall::VerifyAuthority(name()),
-        (["unicity", "crls"], "GET") => OwnCall::RevocationLists,
-        (["unicity", "crls"], "PUT") => OwnCall::PutRevocationList,
-        (["unicity", "crls", "reload"], "POST") => OwnCall::ReloadRevocationLists,
-        (["unicity", "crls", _], "DELETE") => OwnCall::DeleteRevocationList(name()),
-        (["unicity", "revocations"], "GET") => OwnCall::Revocations,
-        (["unicity", "revocations"], "POST") => OwnCall::Revoke,
-        (["unicity", "revocations"], "DELETE") => OwnCall::LiftRevocation,
-        (["unicity", "denied"], "GET") => OwnCall::DenyRules,
-        (["unicity", "denied"], "POST") => OwnCall::SetDenyRule { denied: true },
-        (["unicity", "denied"], "DELETE") => OwnCall::SetDenyRule { denied: false },
-        (["unicity", "standings"], "GET") => OwnCall::Standings,
-        (["unicity", "standing"], "GET") => OwnCall::GetStanding,
-        (["unicity", "standing", "quarantine"], "POST") => OwnCall::Quarantine,
-        (["unicity", "standing", "release"], "POST") => OwnCall::Release,
-        (["unicity", "standings" | "standing"], _) => return Err(wrong_method(method, "GET")),
-        (["unicity", "standing", "quarantine" | "release"], _) => return Err(wrong_method(method, "POST")),
-        (["unicity", "certificates", _], _) => return Err(wrong_method(method, "GET, PUT, DELETE")),
-        (["unicity", "crls"], _) => return Err(wrong_method(method, "GET, PUT")),
-        (["unicity", "crls", "reload"], _) => return Err(wrong_method(method, "POST")),
-        (["unicity", "crls", _], _) => return Err(wrong_method(method, "DELETE")),
-        (["unicity", "denied"], _) => return Err(wrong_method(method, "GET, POST, DELETE")),
-        (["unicity", "certificates", _, "generateverificationcode" | "verify"], _) => {
-            return Err(wrong_method(method, "POST"));
-        }
-        (
-            ["unicity", "registrations" | "devices" | "telemetry" | "refusals" | "failures" | "info" | "certificates"],
-            _,
-        )
-        | (["unicity", "refusals", _], _) => return Err(wrong_method(method, "GET")),
-        (["unicity", "backup"], _) => return Err(wrong_method(method, "POST")),
         _ => return Err(unknown_path(target)),
     })
 }

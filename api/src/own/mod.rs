@@ -15,10 +15,10 @@ mod standing;
 mod story;
 mod telemetry;
 
-use http::Response;
+use http::{Response, StatusCode};
 
 use crate::api::{Proven, Shared};
-use crate::body::ApiBody;
+use crate::body::{ApiBody, json};
 use crate::failure::Failure;
 use crate::route::OwnCall;
 
@@ -58,6 +58,7 @@ pub(crate) async fn handle(shared: &Shared, call: OwnCall, proven: Proven) -> Re
         OwnCall::AuditKey => audit::key(shared),
         OwnCall::Story(id) => story::tell(shared, &id).await,
         OwnCall::Info => Ok(server::info(shared)),
+        OwnCall::OpenApi => Ok(json(StatusCode::OK, &crate::openapi::document(shared.version))),
         OwnCall::Backup => server::backup(shared, &proven).await,
         OwnCall::Authorities => authority::list(shared).await,
         OwnCall::GetAuthority(name) => authority::get(shared, &name),
