@@ -45,4 +45,5 @@ pub use crl_files::{CrlFileFault, CrlFileState, CrlFiles, Waiting};
 pub use metrics::{MetricKind, MetricSample, MetricsSource, exposition};
 pub use policy::{Audience, HubPolicy, PolicyConflict, Right, Rights, ServicePolicies, ServicePolicy};
 pub use rate::RequestRate;
+pub use route::required_rights;
 pub use settings::ApiSettings;
