@@ -87,6 +87,12 @@ pub(crate) enum OwnCall {
     GetStanding,
     Quarantine,
     Release,
+    Imports,
+    Import,
+    GetImport(String),
+    ImportVerdicts(String),
+    AbandonImport(String),
+    Export { keys: bool },
 }
 
 /// `device-mqtt.md` 3.
@@ -120,6 +126,8 @@ pub(crate) enum AudienceRule {
 pub(crate) enum BodyRule {
     Ignored,
     Read,
+    /// The handler reads it as it comes.
+    Streamed,
 }
 
 /// What a service call needs before its handler runs.
@@ -179,6 +187,14 @@ impl Call {
                 | OwnCall::AuditKey => (Dps, &[EnrollmentRead], Ignored),
                 OwnCall::Story(_) => (Dps, &[EnrollmentRead, RegistrationStatusRead], Ignored),
                 OwnCall::Quarantine | OwnCall::Release => (Dps, &[EnrollmentWrite], Read),
+                OwnCall::Import => (Dps, &[EnrollmentWrite], BodyRule::Streamed),
+                OwnCall::AbandonImport(_) => (Dps, &[EnrollmentWrite], Ignored),
+                OwnCall::Imports | OwnCall::GetImport(_) | OwnCall::ImportVerdicts(_) => {
+                    (Dps, &[EnrollmentRead], Ignored)
+                }
+                OwnCall::Export { keys: false } => (Dps, &[EnrollmentRead], Ignored),
+                // As where one enrollment's keys are shown.
+                OwnCall::Export { keys: true } => (Dps, &[EnrollmentRead, EnrollmentWrite], Ignored),
                 OwnCall::Info => (Any, &[], Ignored),
                 OwnCall::Backup
                 | OwnCall::PutAuthority(_)
@@ -331,6 +347,17 @@ fn own(method: &Method, lowered: &[&str], target: &Target) -> Result<OwnCall, Fa
         (["unicity", "denied"], "GET") => OwnCall::DenyRules,
         (["unicity", "denied"], "POST") => OwnCall::SetDenyRule { denied: true },
         (["unicity", "denied"], "DELETE") => OwnCall::SetDenyRule { denied: false },
+        (["unicity", "imports"], "GET") => OwnCall::Imports,
+        (["unicity", "imports"], "POST") => OwnCall::Import,
+        (["unicity", "imports", _], "GET") => OwnCall::GetImport(name()),
+        (["unicity", "imports", _], "DELETE") => OwnCall::AbandonImport(name()),
+        (["unicity", "imports", _, "verdicts"], "GET") => OwnCall::ImportVerdicts(name()),
+        (["unicity", "enrollments"], "GET") => OwnCall::Export { keys: target.flag("keys")? },
+        (["unicity", "imports"], _) => return Err(wrong_method(method, "GET, POST")),
+        (["unicity", "imports", _], _) => return Err(wrong_method(method, "GET, DELETE")),
+        (["unicity", "enrollments"] | ["unicity", "imports", _, "verdicts"], _) => {
+            return Err(wrong_method(method, "GET"));
+        }
         (["unicity", "standings"], "GET") => OwnCall::Standings,
         (["unicity", "standing"], "GET") => OwnCall::GetStanding,
         (["unicity", "standing", "quarantine"], "POST") => OwnCall::Quarantine,

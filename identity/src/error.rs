@@ -310,6 +310,8 @@ pub enum Subject {
     Standing(KeyOwner),
     /// A batch: no enrollment carries its label.
     Batch(BatchLabel),
+    /// A factory import, by its number.
+    Import(u32),
 }
 
 impl fmt::Display for Subject {
@@ -325,6 +327,7 @@ impl fmt::Display for Subject {
             Self::Revocation(target) => write!(f, "revocation of {target}"),
             Self::Batch(label) => write!(f, "enrollment with the batch label {label}"),
             Self::Standing(owner) => write!(f, "suspicion against {owner}"),
+            Self::Import(number) => write!(f, "import {number}"),
         }
     }
 }
@@ -362,6 +365,7 @@ impl Refusal {
                 Subject::Standing(_) => (404_211, "StandingNotFound"),
                 Subject::Batch(_) => (404_212, "BatchNotFound"),
                 Subject::Authority(_) => (404_209, "CertificateAuthorityNotFound"),
+                Subject::Import(_) => (404_213, "ImportNotFound"),
             },
             Self::Exists(subject) => match subject {
                 Subject::Enrollment(_) => (409_201, "EnrollmentConflict"),

@@ -9,6 +9,7 @@ use unicity_identity::{
     RevocationList, RevocationTarget, Standing, Subscription,
 };
 
+use crate::import::ImportRecord;
 use crate::registry::{Change, Fault, RegistryView};
 
 /// All records, to read and to apply changes to.
@@ -27,6 +28,7 @@ pub struct Memory {
     pub revocations: BTreeMap<RevocationTarget, Revocation>,
     pub standings: BTreeMap<KeyOwner, Standing>,
     pub continuity: BTreeMap<RegistrationId, Continuity>,
+    pub imports: BTreeMap<u32, ImportRecord>,
 }
 
 impl Memory {
@@ -56,6 +58,7 @@ impl Memory {
             Change::DeleteStanding(owner) => drop(self.standings.remove(&owner)),
             Change::PutContinuity(id, counter) => drop(self.continuity.insert(id, counter)),
             Change::DeleteContinuity(id) => drop(self.continuity.remove(&id)),
+            Change::PutImport(it) => drop(self.imports.insert(it.number, *it)),
         }
     }
 }
@@ -102,6 +105,9 @@ impl RegistryView for Memory {
     }
     fn standings(&self) -> Result<Vec<Standing>, Fault> {
         Ok(self.standings.values().cloned().collect())
+    }
+    fn imports(&self) -> Result<Vec<ImportRecord>, Fault> {
+        Ok(self.imports.values().cloned().collect())
     }
     fn continuity(&self, id: &RegistrationId) -> Result<Option<Continuity>, Fault> {
         Ok(self.continuity.get(id).copied())

@@ -5,7 +5,7 @@ use redb::TableDefinition;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use unicity_identity::error::KeyOwner;
-use unicity_identity::{ClientIdentity, DenyRule, DeviceId, HubName, RevocationTarget};
+use unicity_identity::{ClientIdentity, DenyRule, DeviceId, HubName, IndividualEnrollment, RevocationTarget};
 use unicity_provisioning::{Change, Fault};
 
 use super::{legacy, record};
@@ -32,10 +32,11 @@ pub(super) enum Table {
     Revocations = 9,
     Standings = 10,
     Continuity = 11,
+    Imports = 12,
 }
 
 impl Table {
-    pub(super) const COUNT: usize = 12;
+    pub(super) const COUNT: usize = 13;
     pub(super) const ALL: [Self; Self::COUNT] = [
         Self::Individuals,
         Self::Groups,
@@ -49,6 +50,7 @@ impl Table {
         Self::Revocations,
         Self::Standings,
         Self::Continuity,
+        Self::Imports,
     ];
     /// What decides whom the service trusts to vouch for certificates.
     pub(super) const TRUST: [Self; 3] = [Self::Groups, Self::Authorities, Self::RevocationLists];
@@ -79,6 +81,7 @@ impl Table {
             Self::Revocations => "revocations",
             Self::Standings => "standings",
             Self::Continuity => "continuity",
+            Self::Imports => "imports",
         }
     }
 
@@ -138,6 +141,9 @@ pub(super) fn write_change(change: &Change, out: &mut Vec<u8>) {
             record::put(Table::Continuity, &[id.as_str().as_bytes()], out, |out| encode(continuity, out));
         }
         Change::DeleteContinuity(id) => record::delete(Table::Continuity, &[id.as_str().as_bytes()], out),
+        Change::PutImport(import) => {
+            record::put(Table::Imports, &[&import.number.to_be_bytes()], out, |out| encode(import, out));
+        }
     }
 }
 
@@ -201,8 +207,15 @@ pub(super) fn client_key(client: &ClientIdentity) -> Vec<u8> {
     key
 }
 
+/// An individual enrollment as it goes into its table.
+pub(super) fn individual_value(enrollment: &IndividualEnrollment) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    encode_as(Table::Individuals.format(), enrollment, &mut out);
+    out
+}
+
 /// Appends a value: the format, then the record in postcard's encoding.
-fn encode<T: Serialize>(record: &T, out: &mut Vec<u8>) {
+pub(super) fn encode<T: Serialize>(record: &T, out: &mut Vec<u8>) {
     encode_as(FORMAT, record, out);
 }
 
