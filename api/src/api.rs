@@ -13,8 +13,8 @@ use tracing::{debug, info, warn};
 use unicity_hub::{Sessions, Suspicion, TelemetryLog};
 use unicity_identity::{Entropy, Environment, Refusal, RevocationList};
 use unicity_listener::{ByteStream, ConnectionInfo, HandshakeFailures, Service, UnauthenticatedPermit};
-use unicity_provisioning::x509::crl::CRL_BYTES_MAX;
 use unicity_provisioning::import::Imports;
+use unicity_provisioning::x509::crl::CRL_BYTES_MAX;
 use unicity_provisioning::{Actor, Command, Outcome, PresentedChain, Provisioning, Request as RegistryRequest};
 
 use crate::audit::AuditLog;

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
-    AuthorityName, BatchLabel, DenyRule, DeviceId, EnrollmentGroupId, EnrollmentRef, GenerationId, HubName, KeyFingerprint,
-    OperationId, RegistrationId, RevocationTarget, Timestamp,
+    AuthorityName, BatchLabel, DenyRule, DeviceId, EnrollmentGroupId, EnrollmentRef, GenerationId, HubName,
+    KeyFingerprint, OperationId, RegistrationId, RevocationTarget, Timestamp,
 };
 
 use crate::registry::Actor;

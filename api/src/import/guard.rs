@@ -188,7 +188,10 @@ mod tests {
     fn places_are_counted_in_lines_and_characters() {
         let place = |bytes: &[u8]| (fault(bytes).line, fault(bytes).column, fault(bytes).code);
         assert_eq!(place(b"a\nb\xe9c"), (2, Some(2), "Encoding"));
-        assert_eq!(place("a\näö\u{20ac}\n".as_bytes().iter().chain(b"x\xff").copied().collect::<Vec<_>>().as_slice()), (3, Some(2), "Encoding"));
+        assert_eq!(
+            place("a\näö\u{20ac}\n".as_bytes().iter().chain(b"x\xff").copied().collect::<Vec<_>>().as_slice()),
+            (3, Some(2), "Encoding")
+        );
         assert_eq!(place(b"\xff\xfea\0"), (1, Some(1), "Encoding"));
         assert_eq!(place(b"ab\xc3"), (1, Some(3), "Encoding"));
         assert_eq!(place(b"short\n0123456789012345678901234"), (2, None, "LineTooLong"));

@@ -15,9 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use flate2::bufread::MultiGzDecoder;
 use unicity_identity::BatchLabel;
 use unicity_provisioning::Actor;
-use unicity_provisioning::import::{
-    ImportDraft, ImportError, ImportPhase, ImportProgress, ImportRecord, ImportReport,
-};
+use unicity_provisioning::import::{ImportDraft, ImportError, ImportPhase, ImportProgress, ImportRecord, ImportReport};
 
 use crate::api::{Api, Shared};
 use crate::failure::Failure;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -171,11 +171,7 @@ impl Cutter {
         self.enter.send(()).is_ok() && self.work.send(block).is_ok()
     }
 
-    fn lines<R: Read>(
-        mut self,
-        source: &mut BufReader<Guard<R>>,
-        halted: &dyn Fn() -> bool,
-    ) -> Result<u64, FileFault> {
+    fn lines<R: Read>(mut self, source: &mut BufReader<Guard<R>>, halted: &dyn Fn() -> bool) -> Result<u64, FileFault> {
         let (mut rows, mut bytes, mut line) = (Vec::new(), 0, 0u32);
         loop {
             let mut text = Vec::new();
@@ -220,9 +216,8 @@ impl Cutter {
             line = record.position().map_or(line, |position| position.line() as u32);
             let Some(width) = header else {
                 let names = columns::read_header(record.iter().map(str::trim));
-                let fault = |(at, why)| {
-                    FileFault { code: "Header", line: line.into(), column: column_of(&record, at), why }
-                };
+                let fault =
+                    |(at, why)| FileFault { code: "Header", line: line.into(), column: column_of(&record, at), why };
                 self.columns = Arc::new(names.map_err(fault)?);
                 header = Some(record.len());
                 continue;
@@ -331,9 +326,8 @@ fn check(
     draft.batch = label;
     let registry = shared.provisioning.registry();
     let settings = shared.provisioning.settings();
-    let row = check_row(registry.as_ref(), settings, draft, entropy.etag(), now).map_err(|error: RegistryError| {
-        refusal(&Failure::from(error))
-    })?;
+    let row = check_row(registry.as_ref(), settings, draft, entropy.etag(), now)
+        .map_err(|error: RegistryError| refusal(&Failure::from(error)))?;
     match &shared.imports {
         Some(imports) => Ok(imports.encode(&row)),
         None => Err(malformed("imports are not offered")),
@@ -344,15 +338,23 @@ fn check(
 fn refusal(failure: &Failure) -> RowRefusal {
     let cause = failure.cause().to_string();
     let (code, verdict) = match failure.refusal() {
-        Some(Refusal::Exists(subject @ Subject::Enrollment(_))) => ("DuplicateId", format!("duplicate id of {subject}")),
-        Some(Refusal::Exists(subject)) => ("DuplicateId", format!("duplicate id of {subject}; delete it and its device first")),
+        Some(Refusal::Exists(subject @ Subject::Enrollment(_))) => {
+            ("DuplicateId", format!("duplicate id of {subject}"))
+        }
+        Some(Refusal::Exists(subject)) => {
+            ("DuplicateId", format!("duplicate id of {subject}; delete it and its device first"))
+        }
         Some(Refusal::KeyInUse { holder, .. }) => ("DuplicateKey", format!("duplicate key of {holder}")),
-        Some(Refusal::DeviceIdInUse { holder, .. }) => ("DuplicateDeviceId", format!("duplicate device id of {holder}")),
+        Some(Refusal::DeviceIdInUse { holder, .. }) => {
+            ("DuplicateDeviceId", format!("duplicate device id of {holder}"))
+        }
         Some(Refusal::Invalid { what, why }) if what.contains("ertificate") => {
             ("BadCertificate", format!("bad certificate: {why}"))
         }
         Some(Refusal::Invalid { what, why }) if what.contains("symmetricKey") => ("BadKey", format!("bad key: {why}")),
-        Some(Refusal::Invalid { what, why }) if what.contains("tpm") => ("BadEndorsementKey", format!("bad TPM key: {why}")),
+        Some(Refusal::Invalid { what, why }) if what.contains("tpm") => {
+            ("BadEndorsementKey", format!("bad TPM key: {why}"))
+        }
         Some(Refusal::Invalid { what, .. }) if what == "id" => ("BadId", format!("bad id: {cause}")),
         Some(Refusal::WeakKey { .. }) => ("WeakKey", format!("weak key: {cause}")),
         _ => (failure.code().name, cause),

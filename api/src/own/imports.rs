@@ -113,8 +113,7 @@ pub(super) async fn abandon(shared: &Shared, text: &str, proven: &Proven) -> Res
     let number = number(text)?;
     let (imports, environment) = (imports(shared)?.clone(), shared.environment.clone());
     let actor = proven.principal.actor();
-    let abandoned =
-        Shared::blocking(move || imports.abandon(number, actor, environment).map_err(failure)).await?;
+    let abandoned = Shared::blocking(move || imports.abandon(number, actor, environment).map_err(failure)).await?;
     Ok(json_answer(StatusCode::OK, &show(&abandoned)))
 }
 
@@ -125,9 +124,8 @@ fn options(target: &Target) -> Result<ImportOptions, Failure> {
         return Err(Failure::invalid("key", why));
     }
     let batch = target.query("batch").filter(|text| !text.is_empty());
-    let batch: Option<BatchLabel> = batch
-        .map(|text| text.parse().map_err(|error| Failure::invalid("batch", format!("{error}"))))
-        .transpose()?;
+    let batch: Option<BatchLabel> =
+        batch.map(|text| text.parse().map_err(|error| Failure::invalid("batch", format!("{error}")))).transpose()?;
     Ok(ImportOptions {
         format: target.query("format").filter(|text| !text.is_empty()).map(FileFormat::parse).transpose()?,
         batch,
@@ -316,8 +314,10 @@ impl Worker {
         match result {
             Ok(report) => {
                 tracing::info!(
-                    import = report.record.number, state = report.record.state.word(),
-                    rows = report.record.counts.rows, "import ended"
+                    import = report.record.number,
+                    state = report.record.state.word(),
+                    rows = report.record.counts.rows,
+                    "import ended"
                 );
                 self.report(&report);
                 let mut shown = show(&report.record);

@@ -79,7 +79,9 @@ pub(crate) async fn handle(shared: &Shared, call: OwnCall, proven: Proven) -> Re
         OwnCall::ImportVerdicts(number) => imports::verdicts(shared, &number),
         OwnCall::AbandonImport(number) => imports::abandon(shared, &number, &proven).await,
         // `Api` hands them on before they come here: they outlive their request.
-        OwnCall::Import | OwnCall::Export { .. } => Err(Failure::new(500_001, "ServerError", "an import has lost its way".into())),
+        OwnCall::Import | OwnCall::Export { .. } => {
+            Err(Failure::new(500_001, "ServerError", "an import has lost its way".into()))
+        }
         OwnCall::Standings => standing::list(shared).await,
         OwnCall::GetStanding => standing::get(shared, &proven),
         OwnCall::Quarantine => standing::quarantine(shared, &proven).await,

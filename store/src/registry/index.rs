@@ -15,8 +15,8 @@ use unicity_audit::Hash;
 use unicity_provisioning::Fault;
 
 use super::backend::VfsBackend;
-use super::filter::{FILTER, Filter};
 use super::batches::{mark, of_import};
+use super::filter::{FILTER, Filter};
 use super::hashing::{KeyHash, hash};
 use super::layer::Layer;
 use super::options::OpenError;

@@ -91,18 +91,19 @@ fn raw_page(
     let newest_first = [decided, Some(&layers.active), layers.frozen.as_deref()];
     let sorted: Vec<_> = newest_first.into_iter().flatten().map(|layer| layer.listed(table)).collect();
     let sources: Vec<_> = sorted.iter().map(|layer| layer.range(bounds).peekable()).collect();
-    view.index.read(|snapshot| {
-        let stored = snapshot.table(table).range::<&[u8]>(bounds)?;
-        // A hidden row may be covered by a newer record of a layer, so it goes through the merge.
-        let stored = stored.map(|record| {
-            record.map(|(key, value)| (key.value().to_vec(), view.seen(table, value.value()).map(<[u8]>::to_vec)))
-        });
-        merge(sources.clone(), stored.peekable(), limit)
-    })
-    .map(|(page, last)| {
-        *stopped = last;
-        page
-    })
+    view.index
+        .read(|snapshot| {
+            let stored = snapshot.table(table).range::<&[u8]>(bounds)?;
+            // A hidden row may be covered by a newer record of a layer, so it goes through the merge.
+            let stored = stored.map(|record| {
+                record.map(|(key, value)| (key.value().to_vec(), view.seen(table, value.value()).map(<[u8]>::to_vec)))
+            });
+            merge(sources.clone(), stored.peekable(), limit)
+        })
+        .map(|(page, last)| {
+            *stopped = last;
+            page
+        })
 }
 
 /// Of records with the same key the first source's counts; those of the index come last.

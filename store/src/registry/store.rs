@@ -94,10 +94,11 @@ impl RegistryStore {
         if denied.map_or(true, |page| !page.items.is_empty()) {
             core.overlay.found_denied_keys();
         }
-        for import in core.view().imports().map_err(|fault| OpenError::Damage {
-            file: core.options.dir.join(INDEX_FILE),
-            reason: fault.0,
-        })? {
+        for import in core
+            .view()
+            .imports()
+            .map_err(|fault| OpenError::Damage { file: core.options.dir.join(INDEX_FILE), reason: fault.0 })?
+        {
             core.overlay.batches.set(import.number, import.state);
         }
         let clock = Arc::new(AtomicU64::new(0));

@@ -111,7 +111,8 @@ pub(crate) async fn run(global: &Global, args: &ImportArgs) -> Outcome {
         }
         rest.drain(..begin);
     }
-    Err(CommandError::new("the server's answer broke off").hint("run the same command again: it goes on where it stopped"))
+    Err(CommandError::new("the server's answer broke off")
+        .hint("run the same command again: it goes on where it stopped"))
 }
 
 /// Sends a file until nobody takes it any more.
@@ -232,7 +233,9 @@ impl<'a> Shown<'a> {
                 }
                 let code = event.get("errorCode").and_then(Value::as_u64);
                 let name = text("name");
-                Ok(Some(Err(CommandError::new(format!("{} [{} {name}]", text("message"), code.unwrap_or(0))).code(code))))
+                Ok(Some(Err(
+                    CommandError::new(format!("{} [{} {name}]", text("message"), code.unwrap_or(0))).code(code)
+                )))
             }
             _ => Ok(None),
         }
@@ -315,7 +318,9 @@ pub(crate) async fn list(global: &Global) -> Outcome {
     let rows: Vec<_> = items.iter().map(|item| names.map(|name| output::cell(item, name)).to_vec()).collect();
     output::table(&names, &rows)?;
     if items.iter().any(|item| item.get("state").and_then(Value::as_str) == Some("pending")) {
-        eprintln!("a pending import goes on with the same file and key, or ends with `unicity enroll import --abandon NUMBER`");
+        eprintln!(
+            "a pending import goes on with the same file and key, or ends with `unicity enroll import --abandon NUMBER`"
+        );
     }
     Ok(())
 }

@@ -78,11 +78,7 @@ impl Loader<'_> {
     }
 
     /// Brings everything in. Whether all of it came in, or the import is partial.
-    pub(super) fn run(
-        &mut self,
-        order: &[u32],
-        show: &mut dyn FnMut(ImportProgress),
-    ) -> Result<bool, ImportError> {
+    pub(super) fn run(&mut self, order: &[u32], show: &mut dyn FnMut(ImportProgress)) -> Result<bool, ImportError> {
         let total = order.len() as u64;
         if !self.progress.keys {
             let mut at = order.partition_point(|row| self.rows.id(*row) <= self.progress.last.as_slice());
@@ -95,7 +91,12 @@ impl Loader<'_> {
                     at += 1;
                     if !self.refused.contains_key(&row) {
                         let (value_at, length) = self.rows.value(row);
-                        self.put(&mut chunk, Table::Individuals, self.rows.id(row), &self.spool.value(value_at, length)?);
+                        self.put(
+                            &mut chunk,
+                            Table::Individuals,
+                            self.rows.id(row),
+                            &self.spool.value(value_at, length)?,
+                        );
                         of.push(row);
                     }
                 }

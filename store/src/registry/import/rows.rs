@@ -184,7 +184,10 @@ mod tests {
         assert_eq!(verdicts(&[("b", &[1, 2], None), ("a", &[3], None)]), []);
         assert_eq!(verdicts(&[("b", &[1], None), ("b", &[2], None)]), [(2, "duplicate id of row 1".into())]);
         assert_eq!(verdicts(&[("b", &[1, 9], None), ("a", &[9], None)]), [(2, "duplicate key of row 1".into())]);
-        assert_eq!(verdicts(&[("b", &[1], None), ("a", &[2], Some("b"))]), [(2, "duplicate device id of row 1".into())]);
+        assert_eq!(
+            verdicts(&[("b", &[1], None), ("a", &[2], Some("b"))]),
+            [(2, "duplicate device id of row 1".into())]
+        );
     }
 
     #[test]
