@@ -168,7 +168,7 @@ where
     let dropped = CancellationToken::new();
     let worker = Worker { api: api.clone(), options, actor: principal.actor(), with_verdicts, told };
     let stop = Arc::clone(&halt);
-    spawn("import", move || worker.run(Frames { taken, left: Bytes::new() }, &stop))?;
+    spawn("import", move || worker.run(Frames { taken, left: Bytes::new(), ended: false }, &stop))?;
     {
         let (halt, dropped) = (Arc::clone(&halt), dropped.clone());
         tokio::spawn(async move {
@@ -206,7 +206,7 @@ where
                 let Ok(permit) = frames.reserve().await else { return Step::Unread };
                 match body.frame().await {
                     Some(Ok(frame)) => {
-                        if let Ok(data) = frame.into_data() {
+                        if let Some(data) = frame.into_data().ok().filter(|data| !data.is_empty()) {
                             permit.send(Ok(data));
                         }
                         Step::More
@@ -215,7 +215,11 @@ where
                         permit.send(Err(error.into().to_string()));
                         Step::End
                     }
-                    None => Step::End,
+                    None => {
+                        // The mark of the end.
+                        permit.send(Ok(Bytes::new()));
+                        Step::End
+                    }
                 }
             };
             let step = tokio::select! {
@@ -260,19 +264,26 @@ enum Step {
     Unread,
 }
 
-/// The body, for a thread that reads.
+/// The body, for a thread that reads. An empty frame is its end; that the channel ends is none.
 struct Frames {
     taken: Receiver<Result<Bytes, String>>,
     left: Bytes,
+    ended: bool,
 }
 
 impl Read for Frames {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         while self.left.is_empty() {
             match self.taken.blocking_recv() {
+                Some(Ok(bytes)) if bytes.is_empty() => {
+                    self.ended = true;
+                    return Ok(0);
+                }
                 Some(Ok(bytes)) => self.left = bytes,
                 Some(Err(why)) => return Err(std::io::Error::other(why)),
-                None => return Ok(0),
+                None if self.ended => return Ok(0),
+                // Whoever sent it has gone. A part of a file must not pass for the whole.
+                None => return Err(std::io::ErrorKind::UnexpectedEof.into()),
             }
         }
         let length = self.left.len().min(buffer.len());

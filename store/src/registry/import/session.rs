@@ -94,7 +94,13 @@ impl Session {
             }
             let (spool, plan) = match Spool::reopen(&*vfs, &dir)? {
                 Some((spool, plan)) => (spool, Some(plan)),
-                None => (Spool::create(&*vfs, &dir)?, None),
+                None => {
+                    // Rows without a plan: of a backup, or of a directory that somebody has removed.
+                    if store.core.index.import_progress(record.number)?.is_some() {
+                        sweep::clear(&store, record.number, &mut |_| {})?;
+                    }
+                    (Spool::create(&*vfs, &dir)?, None)
+                }
             };
             return Ok(new(store, record, dir, false, Some(spool), plan));
         }

@@ -19,6 +19,16 @@ pub(super) fn release(
     environment: &Environment,
     show: &mut dyn FnMut(ImportProgress),
 ) -> Result<ImportRecord, ImportError> {
+    clear(store, number, show)?;
+    end(store, number, ImportEnd::Swept, Actor::Server, environment)
+}
+
+/// Takes all rows out, and forgets how far the import was.
+pub(super) fn clear(
+    store: &RegistryStore,
+    number: u32,
+    show: &mut dyn FnMut(ImportProgress),
+) -> Result<(), ImportError> {
     let core = &store.core;
     let mut done = 0;
     for table in [Table::Individuals, Table::Keys] {
@@ -38,6 +48,5 @@ pub(super) fn release(
             }
         }
     }
-    core.index.unload([], number, None).map_err(|error| index_failed(core, &error))?;
-    end(store, number, ImportEnd::Swept, Actor::Server, environment)
+    core.index.unload([], number, None).map_err(|error| index_failed(core, &error))
 }
