@@ -71,6 +71,14 @@ pub(super) struct Index {
     seed: u64,
 }
 
+/// A stretch of a table.
+pub(super) struct Walked {
+    /// Of the records that are meant.
+    pub(super) keys: Vec<Vec<u8>>,
+    /// The last that was looked at; `None` at the end of the table.
+    pub(super) last: Option<Vec<u8>>,
+}
+
 impl Index {
     /// Opens the index, or makes it. After a crash this reads the allocator's state, not the records.
     pub(super) fn open(vfs: Arc<dyn Vfs>, path: &Path, cache_bytes: usize) -> Result<Self, OpenError> {
@@ -221,15 +229,14 @@ impl Index {
         })
     }
 
-    /// Keys of a table's rows of an import after `after`, of at most `scanned` rows looked at; and the last key looked at,
-    /// `None` at the end of the table.
+    /// Keys of a table's rows of an import after `after`, of at most `scanned` rows looked at.
     pub(super) fn rows_of(
         &self,
         table: Table,
         number: u32,
         after: Option<&[u8]>,
         scanned: usize,
-    ) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>), Fault> {
+    ) -> Result<Walked, Fault> {
         let start = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
         self.read(|snapshot| {
             let (mut keys, mut last, mut seen) = (Vec::new(), None, 0);
@@ -244,7 +251,7 @@ impl Index {
                     break;
                 }
             }
-            Ok((keys, last))
+            Ok(Walked { keys, last })
         })
     }
 

@@ -24,6 +24,9 @@ pub(super) struct Queued {
     pub(super) reply: oneshot::Sender<Result<Outcome, RegistryError>>,
 }
 
+/// What stands in the way of rows: the key of each, and who has it.
+pub(super) type Claims = Vec<(Vec<u8>, Claim)>;
+
 /// What the writer is asked for.
 pub(super) enum Work {
     /// A decision; `None` once it was made.
@@ -35,7 +38,7 @@ pub(super) enum Work {
         /// Of one table.
         rows: Arc<Layer>,
         /// Where the answer is put: what stands in the way; nothing is reserved then.
-        found: Arc<Mutex<Vec<(Vec<u8>, Claim)>>>,
+        found: Arc<Mutex<Claims>>,
     },
 }
 
@@ -141,7 +144,7 @@ impl GroupRules for Writer {
 
 impl Writer {
     /// Reserves rows, unless something stands in the way of any. What was decided a moment ago counts.
-    fn reserve(&self, number: u32, rows: &Arc<Layer>) -> Result<Vec<(Vec<u8>, Claim)>, RegistryError> {
+    fn reserve(&self, number: u32, rows: &Arc<Layer>) -> Result<Claims, RegistryError> {
         let view = View { writer: Some(&self.deciding), overlay: &self.core.overlay, index: &self.core.index };
         let mut found = Vec::new();
         for (table, hash, key) in rows.keys() {

@@ -18,7 +18,7 @@ use crate::registry::record::Op;
 use crate::registry::store::RegistryStore;
 use crate::registry::tables::{Table, decode, encode};
 use crate::registry::view::Claim;
-use crate::registry::writer::{Queued, Work};
+use crate::registry::writer::{Claims, Queued, Work};
 use crate::vfs::fail_point;
 
 /// Records of a chunk: the writer looks each of them up, and answers nobody meanwhile; and a checkpoint waits for its transaction.
@@ -224,7 +224,7 @@ fn refusal(table: Table, claim: &Claim) -> Result<RowRefusal, ImportError> {
 }
 
 /// Asks the writer for a chunk; what stands in the way. Deletions are waited for until the index has them.
-fn reserve(store: &RegistryStore, number: u32, rows: &Arc<Layer>) -> Result<Vec<(Vec<u8>, Claim)>, ImportError> {
+fn reserve(store: &RegistryStore, number: u32, rows: &Arc<Layer>) -> Result<Claims, ImportError> {
     for _ in 0..PATIENCE {
         let found = Arc::new(Mutex::new(Vec::new()));
         let (reply, answer) = oneshot::channel();

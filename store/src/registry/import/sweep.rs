@@ -5,6 +5,7 @@ use unicity_provisioning::Actor;
 use unicity_provisioning::import::{ImportEnd, ImportError, ImportPhase, ImportProgress, ImportRecord};
 
 use super::{end, index_failed};
+use crate::registry::index::Walked;
 use crate::registry::store::RegistryStore;
 use crate::registry::tables::Table;
 use crate::vfs::fail_point;
@@ -34,7 +35,7 @@ pub(super) fn clear(
     for table in [Table::Individuals, Table::Keys] {
         let mut after: Option<Vec<u8>> = None;
         loop {
-            let (keys, last) = core.index.rows_of(table, number, after.as_deref(), CHUNK)?;
+            let Walked { keys, last } = core.index.rows_of(table, number, after.as_deref(), CHUNK)?;
             if !keys.is_empty() {
                 fail_point("import.before_sweep");
                 let rows = keys.iter().map(|key| (table, key.as_slice()));
