@@ -3,12 +3,11 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use hyper::body::Body;
-use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -28,9 +27,8 @@ use crate::counts::Counts;
 use crate::crl_files::{CrlFileFault, CrlFiles};
 use crate::failure::{Dialect, Failure};
 use crate::metrics::MetricSample;
-use crate::policy::ServicePolicies;
-use crate::rate::KeyRates;
-use crate::route::{self, BodyRule, Call, Needs, OwnCall};
+use crate::policy::{Audience, LivePolicies, PolicyKeys, ServicePolicies};
+use crate::route::{self, AudienceRule, BodyRule, Call, Needs, OwnCall};
 use crate::settings::ApiSettings;
 use crate::target::Target;
 use crate::{device, dps, hub, own};
@@ -49,6 +47,8 @@ pub struct ApiParts {
     pub environment: Environment,
     /// Who may do what.
     pub policies: ServicePolicies,
+    /// Where the keys of policies come from; `None`: policies cannot be changed, 501.
+    pub policy_keys: Option<Arc<dyn PolicyKeys>>,
     /// Limits.
     pub settings: ApiSettings,
     /// The audit log; `None`: 501.
@@ -76,7 +76,11 @@ pub(crate) struct Shared {
     pub(crate) suspicion: Arc<Suspicion>,
     pub(crate) telemetry: Arc<dyn TelemetryLog>,
     pub(crate) environment: Environment,
-    pub(crate) policies: ServicePolicies,
+    /// Those in force; a change replaces them all.
+    pub(crate) policies: ArcSwap<LivePolicies>,
+    pub(crate) policy_keys: Option<Arc<dyn PolicyKeys>>,
+    /// One change of a policy at a time.
+    pub(crate) policy_turn: tokio::sync::Mutex<()>,
     pub(crate) settings: ApiSettings,
     pub(crate) audit: Option<Arc<dyn AuditLog>>,
     pub(crate) imports: Option<Arc<dyn Imports>>,
@@ -92,8 +96,6 @@ pub(crate) struct Shared {
     /// Two searches or checkpoints of the audit log at a time: they read and write much.
     pub(crate) audit_work: Semaphore,
     pub(crate) counts: Counts,
-    /// How often each service key may call.
-    pub(crate) key_rates: Mutex<KeyRates>,
     /// A revocation has rows that are to follow.
     pub(crate) follow: Notify,
 }
@@ -131,6 +133,7 @@ impl Api {
             telemetry,
             environment,
             policies,
+            policy_keys,
             settings,
             audit,
             imports,
@@ -145,14 +148,15 @@ impl Api {
             revocation: Semaphore::new(1),
             audit_work: Semaphore::new(2),
             counts: Counts::default(),
-            key_rates: Mutex::new(KeyRates::new(settings.requests_per_key, policies.len(), Instant::now())),
+            policies: ArcSwap::from_pointee(LivePolicies::new(policies, settings.requests_per_key)),
+            policy_keys,
+            policy_turn: tokio::sync::Mutex::default(),
             follow: Notify::new(),
             provisioning,
             sessions,
             suspicion,
             telemetry,
             environment,
-            policies,
             settings,
             audit,
             imports,
@@ -246,7 +250,11 @@ impl Api {
         let Needs { audience, rights, body: rule } = call.needs();
         let principal = authenticate(shared, audience, &target, &headers)?;
         context.permit.authenticated();
-        principal.require(rights)?;
+        match (audience, &principal.audience) {
+            // A hub's policies are its owner's to keep, too; no policy of a hub has the right that names.
+            (AudienceRule::Policies, place @ Audience::Hub(_)) => principal.require(place.keeper().iter())?,
+            _ => principal.require(rights.iter().copied())?,
+        }
         let body = match rule {
             BodyRule::Streamed => return own::imports::receive(self, &target, &principal, &context, body),
             BodyRule::Ignored => Bytes::new(),

@@ -20,6 +20,8 @@ pub(crate) struct Principal {
     /// The policy whose key signed.
     pub(crate) policy: String,
     rights: Rights,
+    /// Where that policy is good.
+    pub(crate) audience: Audience,
     /// The hub that the call is for, if it is one of a hub's.
     hub: Option<LinkedHub>,
 }
@@ -29,8 +31,8 @@ impl Principal {
     ///
     /// # Errors
     /// [`Refusal::MissingRight`], which is a 401 as the real service's is.
-    pub(crate) fn require(&self, rights: &[Right]) -> Result<(), Failure> {
-        match rights.iter().find(|right| !self.rights.contains(**right)) {
+    pub(crate) fn require(&self, mut rights: impl Iterator<Item = Right>) -> Result<(), Failure> {
+        match rights.find(|right| !self.rights.contains(*right)) {
             Some(right) => Err(Refusal::MissingRight { policy: self.policy.clone(), right: right.as_str() }.into()),
             None => Ok(()),
         }
@@ -99,7 +101,7 @@ pub(crate) fn authenticate(
     let (host_full, host_bare) = host(headers);
     let hub = match rule {
         AudienceRule::Hub => Some(find_hub(shared, target, host_bare)?),
-        AudienceRule::Dps | AudienceRule::Any => None,
+        AudienceRule::Dps | AudienceRule::Any | AudienceRule::Policies => None,
     };
     let Some(token) = headers.get(header::AUTHORIZATION) else {
         return Err(Failure::new(
@@ -118,17 +120,21 @@ pub(crate) fn authenticate(
         ));
     };
     let fits = |audience: &Audience| match (rule, audience) {
-        (AudienceRule::Any, _) | (AudienceRule::Dps, Audience::Dps) => true,
+        (AudienceRule::Any, _) | (AudienceRule::Dps | AudienceRule::Policies, Audience::Dps) => true,
         (AudienceRule::Hub, Audience::Hub(found)) => hub.is_some_and(|hub| hub.name == *found),
+        (AudienceRule::Policies, Audience::Hub(_)) => {
+            target.query("audience").and_then(|asked| asked.parse::<Audience>().ok()).as_ref() == Some(audience)
+        }
         _ => false,
     };
+    let live = shared.policies.load();
     let signed_by = |policy: &ServicePolicy| {
         if token.verify(&policy.primary) {
             return Some(KeyOfPolicy::Primary);
         }
         token.verify(&policy.secondary).then_some(KeyOfPolicy::Secondary)
     };
-    let (place, policy, key) = shared
+    let (place, policy, key) = live
         .policies
         .named(name)
         .filter(|(_, policy)| fits(&policy.audience))
@@ -160,12 +166,16 @@ pub(crate) fn authenticate(
         .into());
     }
     // Last: only who holds the key may empty its bucket.
-    shared
-        .key_rates
+    live.rates
         .lock()
         .take(place, key, Instant::now())
         .map_err(|retry_after_seconds| Refusal::Throttled { what: "requests with this key", retry_after_seconds })?;
-    Ok(Principal { policy: policy.name.clone(), rights: policy.rights, hub: hub.cloned() })
+    Ok(Principal {
+        policy: policy.name.clone(),
+        rights: policy.rights,
+        audience: policy.audience.clone(),
+        hub: hub.cloned(),
+    })
 }
 
 /// Whether the token is for this service: the request's own host or any name of ours, with or without the port that the

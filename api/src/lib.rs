@@ -45,7 +45,7 @@ pub use body::ApiBody;
 pub use crl_files::{CrlFileFault, CrlFileState, CrlFiles, Waiting};
 pub use import::{FileFormat, ImportEvent, ImportOptions, exported};
 pub use metrics::{MetricKind, MetricSample, MetricsSource, exposition};
-pub use policy::{Audience, HubPolicy, PolicyConflict, Right, Rights, ServicePolicies, ServicePolicy};
+pub use policy::{Audience, HubPolicy, PolicyConflict, PolicyKeys, Right, Rights, ServicePolicies, ServicePolicy};
 pub use rate::RequestRate;
 pub use route::required_rights;
 pub use settings::ApiSettings;

@@ -1,148 +1,14 @@
-//! Service policies: named pairs of keys with rights (`service-rest.md` 2.3 and 11).
+//! The policies in force with their keys (`service-rest.md` 2.3 and 11), and how they are put together from the registry's records.
 
-use std::fmt;
+use std::time::Instant;
 
-use unicity_identity::{HubName, SharedAccessKey};
+use parking_lot::Mutex;
+use unicity_identity::access::DPS_OWNER;
+use unicity_identity::{AccessPolicy, HubDirectory, HubName, SharedAccessKey, policies_in_force};
 
-/// What a policy may do. The first six are those of a provisioning service, the others those of a hub.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Right {
-    /// Change the service itself: backups.
-    ServiceConfig,
-    /// Read enrollments.
-    EnrollmentRead,
-    /// Write enrollments.
-    EnrollmentWrite,
-    /// Act as a device. No call of this API needs it (design rule 17).
-    DeviceConnect,
-    /// Read registrations.
-    RegistrationStatusRead,
-    /// Delete registrations.
-    RegistrationStatusWrite,
-    /// Read device identities, keys included.
-    RegistryRead,
-    /// Write device identities.
-    RegistryWrite,
-    /// Read telemetry.
-    ServiceConnect,
-}
+use crate::rate::{KeyRates, RequestRate};
 
-impl Right {
-    /// The name in Azure's tables.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ServiceConfig => "ServiceConfig",
-            Self::EnrollmentRead => "EnrollmentRead",
-            Self::EnrollmentWrite => "EnrollmentWrite",
-            Self::DeviceConnect => "DeviceConnect",
-            Self::RegistrationStatusRead => "RegistrationStatusRead",
-            Self::RegistrationStatusWrite => "RegistrationStatusWrite",
-            Self::RegistryRead => "RegistryRead",
-            Self::RegistryWrite => "RegistryWrite",
-            Self::ServiceConnect => "ServiceConnect",
-        }
-    }
-}
-
-/// A set of rights.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub struct Rights(u16);
-
-impl Rights {
-    /// These rights and no other.
-    #[must_use]
-    pub fn of(rights: &[Right]) -> Self {
-        Self(rights.iter().fold(0, |bits, right| bits | 1 << *right as u16))
-    }
-
-    /// All rights of a provisioning service.
-    #[must_use]
-    pub fn dps_all() -> Self {
-        use Right::{
-            DeviceConnect, EnrollmentRead, EnrollmentWrite, RegistrationStatusRead, RegistrationStatusWrite,
-            ServiceConfig,
-        };
-        Self::of(&[
-            ServiceConfig,
-            EnrollmentRead,
-            EnrollmentWrite,
-            DeviceConnect,
-            RegistrationStatusRead,
-            RegistrationStatusWrite,
-        ])
-    }
-
-    /// Whether `right` is among them.
-    #[must_use]
-    pub fn contains(self, right: Right) -> bool {
-        self.0 & (1 << right as u16) != 0
-    }
-}
-
-impl fmt::Debug for Rights {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Rights({:#011b})", self.0)
-    }
-}
-
-/// What a policy belongs to: its keys are good there and nowhere else.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Audience {
-    /// The provisioning service.
-    Dps,
-    /// One hub.
-    Hub(HubName),
-}
-
-/// The policies that every hub is made with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HubPolicy {
-    /// `iothubowner`: everything.
-    IotHubOwner,
-    /// `service`: telemetry, twins, methods.
-    Service,
-    /// `device`: act as a device.
-    Device,
-    /// `registryRead`.
-    RegistryRead,
-    /// `registryReadWrite`.
-    RegistryReadWrite,
-}
-
-impl HubPolicy {
-    /// All of them, in the order of `service-rest.md` 11.
-    pub const ALL: [Self; 5] =
-        [Self::IotHubOwner, Self::Service, Self::Device, Self::RegistryRead, Self::RegistryReadWrite];
-
-    /// The name in a connection string.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::IotHubOwner => "iothubowner",
-            Self::Service => "service",
-            Self::Device => "device",
-            Self::RegistryRead => "registryRead",
-            Self::RegistryReadWrite => "registryReadWrite",
-        }
-    }
-
-    /// What it may do.
-    #[must_use]
-    pub fn rights(self) -> Rights {
-        use Right::{DeviceConnect, RegistryRead, RegistryWrite, ServiceConnect};
-        match self {
-            Self::IotHubOwner => Rights::of(&[RegistryRead, RegistryWrite, ServiceConnect, DeviceConnect]),
-            Self::Service => Rights::of(&[ServiceConnect]),
-            Self::Device => Rights::of(&[DeviceConnect]),
-            Self::RegistryRead => Rights::of(&[RegistryRead]),
-            Self::RegistryReadWrite => Rights::of(&[RegistryRead, RegistryWrite]),
-        }
-    }
-}
-
-/// The name of the policy that a provisioning service is made with.
-const DPS_OWNER: &str = "provisioningserviceowner";
+pub use unicity_identity::{Audience, HubPolicy, Right, Rights};
 
 /// One policy.
 #[derive(Debug, Clone)]
@@ -173,6 +39,16 @@ impl ServicePolicy {
     }
 }
 
+/// Where the keys of policies come from, and who must hear of a change. Without it, policies cannot be changed.
+pub trait PolicyKeys: Send + Sync {
+    /// The primary and the secondary key of a policy at its generation.
+    fn keys(&self, policy: &AccessPolicy) -> (SharedAccessKey, SharedAccessKey);
+    /// The host name that a connection string for this place has.
+    fn host(&self, audience: &Audience) -> Option<String>;
+    /// These policies are in force from now on. May block; a failure is the callee's to report, since the change stands.
+    fn changed(&self, policies: &ServicePolicies);
+}
+
 /// Two policies have one name at one place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("policy {name:?} is there twice for {audience:?}")]
@@ -201,14 +77,55 @@ impl ServicePolicies {
         Ok(Self(policies))
     }
 
+    /// The policies of the provisioning service and of all hubs, as the registry's records have changed them.
+    #[must_use]
+    pub fn of_registry(stored: &[AccessPolicy], hubs: &HubDirectory, keys: &dyn PolicyKeys) -> Self {
+        let places = std::iter::once(Audience::Dps).chain(hubs.iter().map(|hub| Audience::Hub(hub.name.clone())));
+        let in_force = places.flat_map(|audience| policies_in_force(&audience, stored));
+        let with_keys = in_force.map(|policy| {
+            let (primary, secondary) = keys.keys(&policy);
+            ServicePolicy {
+                name: policy.name.to_string(),
+                audience: policy.audience,
+                primary,
+                secondary,
+                rights: policy.rights,
+            }
+        });
+        Self(with_keys.collect())
+    }
+
+    /// The policy of a place that back ends and the command line are best given: the one that the place was made with while it holds all
+    /// rights there, else whichever of those that may keep the place holds the most.
+    #[must_use]
+    pub fn owner(&self, audience: &Audience) -> Option<&ServicePolicy> {
+        let of_place = || self.0.iter().filter(|policy| policy.audience == *audience);
+        let all = of_place().find(|policy| policy.rights.covers(audience.rights()));
+        all.or_else(|| {
+            of_place()
+                .filter(|policy| policy.rights.covers(audience.keeper()))
+                .max_by_key(|policy| policy.rights.iter().count())
+        })
+    }
+
     /// All policies of this name, of any audience, each with its place among all.
     pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = (usize, &ServicePolicy)> {
         self.0.iter().enumerate().filter(move |(_, policy)| policy.name == name)
     }
+}
 
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
+/// Policies, and how often each of their keys may still call. A change of policies begins all anew: who may change them could as well
+/// make another policy to call with.
+#[derive(Debug)]
+pub(crate) struct LivePolicies {
+    pub(crate) policies: ServicePolicies,
+    pub(crate) rates: Mutex<KeyRates>,
+}
+
+impl LivePolicies {
+    pub(crate) fn new(policies: ServicePolicies, rate: RequestRate) -> Self {
+        let rates = Mutex::new(KeyRates::new(rate, policies.0.len(), Instant::now()));
+        Self { policies, rates }
     }
 }
 
@@ -217,19 +134,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rights_are_distinct() {
-        let all = Rights::dps_all();
-        assert!(all.contains(Right::RegistrationStatusWrite) && !all.contains(Right::RegistryRead));
-        assert!(!HubPolicy::Service.rights().contains(Right::RegistryRead));
-        assert!(!HubPolicy::RegistryRead.rights().contains(Right::RegistryWrite));
-        assert!(HubPolicy::IotHubOwner.rights().contains(Right::ServiceConnect));
-    }
-
-    #[test]
     fn a_name_is_there_once_per_place() {
         let key = || SharedAccessKey::from_bytes(vec![1; 32]).unwrap();
         let hub = |name: &str| ServicePolicy::of_hub(name.parse().unwrap(), HubPolicy::Service, key(), key());
         assert!(ServicePolicies::new(vec![hub("a"), hub("b")]).is_ok());
         assert_eq!(ServicePolicies::new(vec![hub("a"), hub("a")]).unwrap_err().name, "service");
+    }
+
+    #[test]
+    fn the_owner_is_who_has_most() {
+        let key = || SharedAccessKey::from_bytes(vec![1; 32]).unwrap();
+        let policy = |name: &str, rights: Rights| ServicePolicy {
+            name: name.into(),
+            audience: Audience::Dps,
+            primary: key(),
+            secondary: key(),
+            rights,
+        };
+        let some = Rights::of(&[Right::ServiceConfig]);
+        let more = Rights::of(&[Right::ServiceConfig, Right::EnrollmentRead]);
+        let no_keeper = Rights::of(&[Right::EnrollmentRead, Right::EnrollmentWrite, Right::RegistrationStatusRead]);
+        for (rights, owner) in [
+            (vec![some, Rights::dps_all()], Some("1")),
+            (vec![some, more, no_keeper], Some("1")),
+            (vec![no_keeper], None),
+        ] {
+            let all = rights.iter().enumerate().map(|(n, rights)| policy(&n.to_string(), *rights)).collect();
+            let all = ServicePolicies::new(all).unwrap();
+            assert_eq!(all.owner(&Audience::Dps).map(|policy| policy.name.as_str()), owner);
+        }
     }
 }

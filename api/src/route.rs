@@ -112,6 +112,11 @@ pub(crate) enum OwnCall {
     ImportVerdicts(String),
     AbandonImport(String),
     Export { keys: bool },
+    Policies,
+    GetPolicy(String),
+    PutPolicy(String),
+    DeletePolicy(String),
+    RotatePolicy(String),
 }
 
 /// `device-mqtt.md` 3.
@@ -136,6 +141,8 @@ pub(crate) enum AudienceRule {
     Dps,
     /// Those of the hub that the request is for.
     Hub,
+    /// Those of the provisioning service; or those of the hub whose policies the call is about, with all of its rights.
+    Policies,
     /// Any.
     Any,
 }
@@ -160,7 +167,7 @@ pub(crate) struct Needs {
 
 impl Call {
     pub(crate) fn needs(&self) -> Needs {
-        use AudienceRule::{Any, Dps, Hub};
+        use AudienceRule::{Any, Dps, Hub, Policies};
         use BodyRule::{Ignored, Read};
         use Right::{
             EnrollmentRead, EnrollmentWrite, RegistrationStatusRead, RegistrationStatusWrite, RegistryRead,
@@ -224,6 +231,10 @@ impl Call {
                 OwnCall::Export { keys: false } => (Dps, &[EnrollmentRead], Ignored),
                 // As where one enrollment's keys are shown.
                 OwnCall::Export { keys: true } => (Dps, &[EnrollmentRead, EnrollmentWrite], Ignored),
+                OwnCall::PutPolicy(_) => (Policies, &[ServiceConfig], Read),
+                OwnCall::Policies | OwnCall::GetPolicy(_) | OwnCall::DeletePolicy(_) | OwnCall::RotatePolicy(_) => {
+                    (Policies, &[ServiceConfig], Ignored)
+                }
                 OwnCall::Info | OwnCall::OpenApi => (Any, &[], Ignored),
                 OwnCall::Backup
                 | OwnCall::PutAuthority(_)
@@ -257,7 +268,7 @@ pub fn required_rights(method: &Method, uri: &http::Uri) -> Option<(&'static str
     let Needs { audience, rights, .. } = call.needs();
     match (&call, audience) {
         (Call::Device(_), _) => None,
-        (_, AudienceRule::Dps) => Some(("dps", rights)),
+        (_, AudienceRule::Dps | AudienceRule::Policies) => Some(("dps", rights)),
         (_, AudienceRule::Hub) => Some(("hub", rights)),
         (_, AudienceRule::Any) => Some(("any", rights)),
     }

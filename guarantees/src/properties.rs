@@ -150,6 +150,14 @@ pub(crate) fn leaf_tells_the_change(decision: &Decision) -> Result<(), Violation
             (hub, device_id, module_id) == (&it.client.hub, &it.client.device_id, &it.client.module_id)
                 && *version == it.version
         }
+        (
+            LeafEvent::PolicyPut { audience, policy, rights, .. }
+            | LeafEvent::PolicyRotated { audience, policy, rights, .. },
+            Change::PutAccessPolicy(it),
+        ) => (audience, policy) == (&it.audience, &it.name) && *rights == it.rights.names() && it.removed.is_none(),
+        (LeafEvent::PolicyRemoved { audience, policy, .. }, Change::PutAccessPolicy(it)) => {
+            (audience, policy) == (&it.audience, &it.name) && it.removed.is_some()
+        }
         _ => false,
     };
     match decision.changes.iter().any(is_told) {

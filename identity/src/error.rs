@@ -4,8 +4,8 @@
 use std::fmt;
 
 use crate::{
-    AuthorityName, BatchLabel, ClientIdentity, DeviceId, EnrollmentGroupId, EnrollmentRef, HubName, KeyFingerprint,
-    ModuleId, RegistrationId, RevocationTarget, Timestamp,
+    AccessPolicyName, Audience, AuthorityName, BatchLabel, ClientIdentity, DeviceId, EnrollmentGroupId, EnrollmentRef,
+    HubName, KeyFingerprint, ModuleId, RegistrationId, RevocationTarget, Timestamp,
 };
 
 /// A stable error code: HTTP status × 1000 + serial. The same in a log line, a CLI error and an HTTP body.
@@ -329,6 +329,8 @@ pub enum Subject {
     Twin(ClientIdentity),
     /// A factory import, by its number.
     Import(u32),
+    /// A shared access policy.
+    AccessPolicy(Audience, AccessPolicyName),
 }
 
 impl fmt::Display for Subject {
@@ -347,6 +349,8 @@ impl fmt::Display for Subject {
             Self::Module(hub, id, module) => write!(f, "module {module} of device {id} of hub {hub}"),
             Self::Twin(client) => write!(f, "twin of {client}"),
             Self::Import(number) => write!(f, "import {number}"),
+            Self::AccessPolicy(Audience::Dps, name) => write!(f, "policy {name} of the provisioning service"),
+            Self::AccessPolicy(Audience::Hub(hub), name) => write!(f, "policy {name} of hub {hub}"),
         }
     }
 }
@@ -386,6 +390,7 @@ impl Refusal {
                 Subject::Batch(_) => (404_212, "BatchNotFound"),
                 Subject::Authority(_) => (404_209, "CertificateAuthorityNotFound"),
                 Subject::Import(_) => (404_213, "ImportNotFound"),
+                Subject::AccessPolicy(..) => (404_214, "AccessPolicyNotFound"),
             },
             Self::Exists(subject) => match subject {
                 Subject::Enrollment(_) => (409_201, "EnrollmentConflict"),
@@ -393,6 +398,7 @@ impl Refusal {
                 Subject::Device(..) => (409_001, "DeviceAlreadyExists"),
                 Subject::Module(..) => (409_301, "ModuleAlreadyExistsOnDevice"),
                 Subject::Authority(_) => (409_210, "CertificateAuthorityConflict"),
+                Subject::AccessPolicy(..) => (409_212, "AccessPolicyConflict"),
                 _ => (409_203, "RegistrationStatusConflict"),
             },
             Self::PreconditionFailed(_) => (412_001, "PreconditionFailed"),
@@ -461,6 +467,7 @@ impl Refusal {
                     .into()
             }
             Self::DeviceDisabled { device_id, .. } => format!("enable it: `unicity device enable {device_id}`"),
+            Self::NotFound(Subject::AccessPolicy(..)) => "check the spelling; `unicity key list` shows what there is".into(),
             Self::NotFound(_) => "check the spelling; `unicity enroll list` and `unicity device list` show what there is".into(),
             Self::Exists(_) => "to replace it, send If-Match: * or its etag".into(),
             Self::PreconditionFailed(_) => "read it again and send the etag that you get".into(),

@@ -147,6 +147,11 @@ text_id!(
     AuthorityName, authority_name
 );
 text_id!(
+    /// The name of a shared access policy: 1 to 64 of `A-Z a-z 0-9 - . _`, compared with case. It stands in connection strings and
+    /// tokens, whose separators it may not hold.
+    AccessPolicyName, access_policy_name
+);
+text_id!(
     /// The label of a batch of enrollments that were made together: 1 to 64 of `A-Z a-z 0-9 - . _`.
     BatchLabel, batch_label
 );
@@ -229,6 +234,11 @@ fn operation_id(text: &str) -> Result<String, InvalidId> {
 
 fn authority_name(text: &str) -> Result<String, InvalidId> {
     check("authority name", text, 64, "letters, digits and - . _", |c| c.is_ascii_alphanumeric() || "-._".contains(c))?;
+    Ok(text.to_owned())
+}
+
+fn access_policy_name(text: &str) -> Result<String, InvalidId> {
+    check("policy name", text, 64, "letters, digits and - . _", |c| c.is_ascii_alphanumeric() || "-._".contains(c))?;
     Ok(text.to_owned())
 }
 

@@ -3,6 +3,7 @@
 //! Pure by construction: no IO, no async, no clock of its own. Time and randomness are arguments, so every rule here can
 //! be tested as a table or a property. Whatever comes from outside is parsed here, once, into types that cannot be wrong.
 
+pub mod access;
 pub mod authority;
 pub mod bag;
 pub mod device;
@@ -28,6 +29,7 @@ pub mod twin;
 pub mod vault;
 pub mod weak;
 
+pub use access::{AccessPolicy, Audience, HubPolicy, Right, Rights, policies_in_force};
 pub use authority::{Authority, DenyRule, RevocationList};
 pub use device::{DeviceIdentity, DeviceStatus};
 pub use enrollment::{Attestation, EnrollmentGroup, EnrollmentRef, IndividualEnrollment, ProvisioningStatus};
@@ -37,8 +39,8 @@ pub use error::{ErrorCode, Refusal};
 pub use fingerprint::KeyFingerprint;
 pub use hubs::{HubDirectory, LinkedHub};
 pub use id::{
-    AuthorityName, BatchLabel, DeviceId, ETag, EnrollmentGroupId, GenerationId, HubHost, HubName, IdScope, InvalidId,
-    ModuleId, OperationId, RegistrationId, TrackingId,
+    AccessPolicyName, AuthorityName, BatchLabel, DeviceId, ETag, EnrollmentGroupId, GenerationId, HubHost, HubName,
+    IdScope, InvalidId, ModuleId, OperationId, RegistrationId, TrackingId,
 };
 pub use key::{SharedAccessKey, derive_device_key};
 pub use module::ModuleIdentity;

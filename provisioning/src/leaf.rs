@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
-    AuthorityName, BatchLabel, DenyRule, DeviceId, EnrollmentGroupId, EnrollmentRef, GenerationId, HubName,
-    KeyFingerprint, ModuleId, OperationId, RegistrationId, RevocationTarget, Timestamp,
+    AccessPolicyName, Audience, AuthorityName, BatchLabel, DenyRule, DeviceId, EnrollmentGroupId, EnrollmentRef,
+    GenerationId, HubName, KeyFingerprint, ModuleId, OperationId, RegistrationId, RevocationTarget, Timestamp,
 };
 
 use crate::registry::Actor;
@@ -361,6 +361,41 @@ pub enum LeafEvent {
         /// Replaced, not merged into.
         replaced: bool,
     },
+    /// A shared access policy was made, or its rights changed.
+    PolicyPut {
+        /// Where it is good.
+        audience: Audience,
+        /// Its name.
+        policy: AccessPolicyName,
+        /// What it may do from now on.
+        rights: Vec<String>,
+        /// Changed, not made.
+        replaced: bool,
+    },
+    /// A shared access policy got new keys. They are in no log.
+    PolicyRotated {
+        /// Where it is good.
+        audience: Audience,
+        /// Its name.
+        policy: AccessPolicyName,
+        /// What it may do.
+        rights: Vec<String>,
+        /// Of its primary key.
+        generation: u64,
+        /// Both keys are new; else the former primary key is good as the secondary one.
+        both: bool,
+    },
+    /// A shared access policy was removed, with both keys.
+    PolicyRemoved {
+        /// Where it was good.
+        audience: Audience,
+        /// Its name.
+        policy: AccessPolicyName,
+        /// What it could do.
+        rights: Vec<String>,
+    },
+    /// An operator asked for a copy of the registry; logged before it is made. Where to is not public.
+    BackupRequested {},
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this form")]

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
-    Authority, AuthorityName, ClientIdentity, Continuity, DenyRule, DeviceId, DeviceIdentity, EnrollmentGroup,
-    EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, ModuleId, ModuleIdentity, Registration,
-    RegistrationId, Revocation, RevocationList, RevocationTarget, Standing, Subscription, Twin,
+    AccessPolicy, AccessPolicyName, Audience, Authority, AuthorityName, ClientIdentity, Continuity, DenyRule, DeviceId,
+    DeviceIdentity, EnrollmentGroup, EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, ModuleId,
+    ModuleIdentity, Registration, RegistrationId, Revocation, RevocationList, RevocationTarget, Standing, Subscription,
+    Twin,
 };
 
 use crate::import::ImportRecord;
@@ -31,6 +32,7 @@ pub struct Memory {
     pub twins: BTreeMap<ClientIdentity, Twin>,
     pub modules: BTreeMap<(HubName, DeviceId, ModuleId), ModuleIdentity>,
     pub imports: BTreeMap<u32, ImportRecord>,
+    pub access_policies: BTreeMap<(Audience, AccessPolicyName), AccessPolicy>,
 }
 
 impl Memory {
@@ -67,6 +69,9 @@ impl Memory {
             }
             Change::DeleteModule(hub, device, module) => drop(self.modules.remove(&(hub, device, module))),
             Change::PutImport(it) => drop(self.imports.insert(it.number, *it)),
+            Change::PutAccessPolicy(it) => {
+                drop(self.access_policies.insert((it.audience.clone(), it.name.clone()), *it));
+            }
         }
     }
 }
@@ -116,6 +121,9 @@ impl RegistryView for Memory {
     }
     fn imports(&self) -> Result<Vec<ImportRecord>, Fault> {
         Ok(self.imports.values().cloned().collect())
+    }
+    fn access_policies(&self) -> Result<Vec<AccessPolicy>, Fault> {
+        Ok(self.access_policies.values().cloned().collect())
     }
     fn continuity(&self, id: &RegistrationId) -> Result<Option<Continuity>, Fault> {
         Ok(self.continuity.get(id).copied())

@@ -9,10 +9,10 @@ use unicity_identity::enrollment::EnrollmentTerms;
 use unicity_identity::error::KeyOwner;
 use unicity_identity::json::JsonText;
 use unicity_identity::{
-    Authority, AuthorityName, BatchLabel, ClientIdentity, CloneEvidence, Continuity, DenyRule, DeviceId,
-    DeviceIdentity, DeviceStatus, EnrollmentGroup, EnrollmentGroupId, Entropy, HubName, IndividualEnrollment,
-    KeyFingerprint, ModuleId, ModuleIdentity, Refusal, Registration, RegistrationId, Revocation, RevocationList,
-    RevocationTarget, Standing, Subscription, Timestamp, Twin, TwinEdit,
+    AccessPolicy, AccessPolicyName, Audience, Authority, AuthorityName, BatchLabel, ClientIdentity, CloneEvidence,
+    Continuity, DenyRule, DeviceId, DeviceIdentity, DeviceStatus, EnrollmentGroup, EnrollmentGroupId, Entropy, HubName,
+    IndividualEnrollment, KeyFingerprint, ModuleId, ModuleIdentity, Refusal, Registration, RegistrationId, Revocation,
+    RevocationList, RevocationTarget, Rights, Standing, Subscription, Timestamp, Twin, TwinEdit,
 };
 
 use crate::attest::Attested;
@@ -185,6 +185,13 @@ pub trait RegistryView {
     /// As above.
     fn import(&self, number: u32) -> Result<Option<ImportRecord>, Fault> {
         Ok(self.imports()?.into_iter().find(|import| import.number == number))
+    }
+    /// All records of shared access policies, of removed ones too; a built-in one that was never changed has none.
+    ///
+    /// # Errors
+    /// As above.
+    fn access_policies(&self) -> Result<Vec<AccessPolicy>, Fault> {
+        Ok(Vec::new())
     }
     /// Whether a row of a pending import has this registration id: nobody else may take it until the import has ended.
     ///
@@ -394,6 +401,37 @@ pub enum Command {
     PutAuthority {
         /// What to store; etag and times are the registry's.
         authority: Box<Authority>,
+        /// On which condition.
+        precondition: Precondition,
+    },
+    /// A shared access policy is made, or its rights change.
+    PutAccessPolicy {
+        /// Where.
+        audience: Audience,
+        /// Which.
+        name: AccessPolicyName,
+        /// What it may do.
+        rights: Rights,
+        /// On which condition.
+        precondition: Precondition,
+    },
+    /// A shared access policy gets new keys.
+    RotateAccessPolicy {
+        /// Where.
+        audience: Audience,
+        /// Which.
+        name: AccessPolicyName,
+        /// Both keys are new, so that the old ones end at once. Else the primary key becomes the secondary one.
+        both: bool,
+        /// On which condition.
+        precondition: Precondition,
+    },
+    /// A shared access policy is removed, with its keys.
+    DeleteAccessPolicy {
+        /// Where.
+        audience: Audience,
+        /// Which.
+        name: AccessPolicyName,
         /// On which condition.
         precondition: Precondition,
     },
@@ -629,6 +667,8 @@ pub enum Outcome {
     Standing(Box<Standing>),
     /// The stored import.
     Import(Box<ImportRecord>),
+    /// The stored policy.
+    AccessPolicy(Box<AccessPolicy>),
     /// Done; nothing to show.
     Done,
     /// The stored twin.
@@ -712,4 +752,6 @@ pub enum Change {
     DeleteModule(HubName, DeviceId, ModuleId),
     /// Stores the record of a factory import. Its state says what its rows in the index are.
     PutImport(Box<ImportRecord>),
+    /// Stores a shared access policy, or that it was removed.
+    PutAccessPolicy(Box<AccessPolicy>),
 }

@@ -155,6 +155,7 @@ fn api(dir: &Path) -> Result<(Api, Arc<RegistryStore>), Failure> {
         telemetry: telemetry as Arc<dyn TelemetryLog>,
         environment,
         policies: ServicePolicies::new(Vec::new())?,
+        policy_keys: None,
         settings: ApiSettings::default(),
         audit: None,
         imports: Some(Arc::new(RegistryImports::new(registry.clone()))),

@@ -147,6 +147,7 @@ fn world(dir: &std::path::Path) -> Result<World> {
         telemetry,
         environment: environment.clone(),
         policies: ServicePolicies::new(policies)?,
+        policy_keys: None,
         settings: ApiSettings { host_names: vec![HUB.to_owned()], ..ApiSettings::default() },
         audit: None,
         imports: None,

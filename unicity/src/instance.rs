@@ -38,6 +38,34 @@ pub(crate) struct Instance {
     stored: Stored,
 }
 
+/// Derives the keys of service policies, so that nothing has to be stored for them but a number.
+pub(crate) struct ServiceKeys(Zeroizing<Vec<u8>>);
+
+impl ServiceKeys {
+    /// The primary and the secondary key of a policy. `audience` is `dps` or `hub/NAME`.
+    ///
+    /// The secondary key of a generation is the primary one of the generation before. Generation 0 has none before, and has the
+    /// keys that every policy had before there were generations.
+    pub(crate) fn pair(&self, audience: &str, policy: &str, generation: u64) -> (SharedAccessKey, SharedAccessKey) {
+        let primary = |generation| self.derive(audience, policy, "primary", generation);
+        let secondary = match generation.checked_sub(1) {
+            Some(before) => primary(before),
+            None => self.derive(audience, policy, "secondary", 0),
+        };
+        (primary(generation), secondary)
+    }
+
+    fn derive(&self, audience: &str, policy: &str, which: &str, generation: u64) -> SharedAccessKey {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.0);
+        let mut text = format!("service key 1\n{audience}\n{policy}\n{which}");
+        if generation > 0 {
+            text.push_str(&format!("\n{generation}"));
+        }
+        let tag = hmac::sign(&key, text.as_bytes());
+        SharedAccessKey::from_bytes(tag.as_ref().to_vec()).expect("a SHA-256 tag has 32 bytes, which a key may have")
+    }
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -141,11 +169,9 @@ impl Instance {
         self.write(data)
     }
 
-    /// The key of a service policy: derived, so that nothing has to be stored for it. `audience` is `dps` or `hub/NAME`.
-    pub(crate) fn service_key(&self, audience: &str, policy: &str, which: &str) -> SharedAccessKey {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.service_secret);
-        let tag = hmac::sign(&key, format!("service key 1\n{audience}\n{policy}\n{which}").as_bytes());
-        SharedAccessKey::from_bytes(tag.as_ref().to_vec()).expect("a SHA-256 tag has 32 bytes, which a key may have")
+    /// What the keys of service policies are derived from.
+    pub(crate) fn service_keys(&self) -> ServiceKeys {
+        ServiceKeys(self.service_secret.clone())
     }
 }
 
@@ -165,6 +191,24 @@ fn read_master_key(path: &Path) -> Outcome<MasterKey> {
 mod tests {
     use super::*;
 
+    /// Catches keys that change with a version of this program: no back end would get in any more.
+    #[test]
+    fn the_primary_key_becomes_the_secondary_one() {
+        let keys = ServiceKeys(Zeroizing::new(vec![7; 32]));
+        let tag =
+            |text: &str| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]), text.as_bytes()).as_ref().to_vec();
+        for (generation, primary, secondary) in [
+            (0, "primary", "secondary"),
+            (1, "primary\n1", "primary"),
+            (2, "primary\n2", "primary\n1"),
+            (9, "primary\n9", "primary\n8"),
+        ] {
+            let (found, before) = keys.pair("hub/h", "p", generation);
+            assert_eq!(found.expose_bytes(), tag(&format!("service key 1\nhub/h\np\n{primary}")), "{generation}");
+            assert_eq!(before.expose_bytes(), tag(&format!("service key 1\nhub/h\np\n{secondary}")), "{generation}");
+        }
+    }
+
     #[test]
     fn opens_with_its_master_key_and_with_no_other() {
         let temporary = tempfile::tempdir().unwrap();
@@ -174,10 +218,8 @@ mod tests {
         let opened = Instance::open(&data).unwrap();
         assert_eq!(made.id_scope, opened.id_scope);
         assert!(made.id_scope.as_str().starts_with("0ne") && made.id_scope.as_str().len() == 11);
-        assert_eq!(
-            made.service_key("dps", "p", "primary").expose_bytes(),
-            opened.service_key("dps", "p", "primary").expose_bytes()
-        );
+        let primary = |instance: &Instance| instance.service_keys().pair("dps", "p", 0).0;
+        assert_eq!(primary(&made).expose_bytes(), primary(&opened).expose_bytes());
         write_private(&data.pki("master.key"), hex(&[1; 32]).as_bytes()).unwrap();
         let error = Instance::open(&data).err().unwrap().to_string();
         assert!(error.contains("master key"), "{error}");

@@ -21,7 +21,7 @@ pub(crate) struct Operation {
 }
 
 /// A parameter of the query; none is required.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Parameter {
     name: &'static str,
     shape: Shape,

@@ -91,6 +91,24 @@ const FAILURE: Named = Named {
     ],
 };
 
+const POLICY: Named = Named {
+    name: "Policy",
+    about: "A shared access policy.",
+    members: &[
+        has("name", Text, "`SharedAccessKeyName` of a connection string."),
+        has("audience", Text, "`dps`, or a hub's name."),
+        has("rights", List(&Text), "By Azure's names."),
+        has("generation", Whole, "Counts its primary keys."),
+        has("builtIn", Flag, "Whether the place was made with it."),
+        has("etag", Text, "Base64."),
+        may("created", Moment, ""),
+        may("updated", Moment, "When rights or keys last changed."),
+        may("primaryKey", Text, "Base64."),
+        may("secondaryKey", Text, "Base64: the primary key before the last rotation."),
+        may("hostName", Text, "For a connection string."),
+    ],
+};
+
 const AUTHORITY: Named = Named {
     name: "Authority",
     about: "A certificate authority, in the shape of the real service's control plane.",
@@ -254,6 +272,9 @@ pub(crate) const INFO: Shape = Object(&[
 ]);
 pub(crate) const BACKUP_ASKED: Shape = Object(&[has("directory", Text, "An absolute path on the server's disk.")]);
 pub(crate) const BACKUP: Shape = Object(&[]);
+pub(crate) const POLICIES: Shape = Object(&[has("value", List(&N(&POLICY)), "Without keys and host name.")]);
+pub(crate) const ONE_POLICY: Shape = N(&POLICY);
+pub(crate) const POLICY_ASKED: Shape = Object(&[has("rights", List(&Text), "By Azure's names, one at least.")]);
 pub(crate) const AUTHORITIES: Shape = Object(&[has("value", List(&N(&AUTHORITY)), "")]);
 pub(crate) const ONE_AUTHORITY: Shape = N(&AUTHORITY);
 const AUTHORITY_PROPERTIES_ASKED: &[Member] = &[

@@ -9,12 +9,15 @@ mod denied;
 mod failures;
 pub(crate) mod imports;
 mod listing;
+mod policies;
 pub(crate) mod revocation;
 mod revoke;
 mod server;
 mod standing;
 mod story;
 mod telemetry;
+
+use std::sync::Arc;
 
 use http::{Response, StatusCode};
 
@@ -44,7 +47,7 @@ fn check_reason(reason: &str) -> Result<(), Failure> {
 }
 
 /// Answers a call whose token and rights are proven.
-pub(crate) async fn handle(shared: &Shared, call: OwnCall, proven: Proven) -> Result<Response<ApiBody>, Failure> {
+pub(crate) async fn handle(shared: &Arc<Shared>, call: OwnCall, proven: Proven) -> Result<Response<ApiBody>, Failure> {
     match call {
         OwnCall::Registrations => listing::registrations(shared, &proven).await,
         OwnCall::Devices => listing::devices(shared, &proven).await,
@@ -61,6 +64,11 @@ pub(crate) async fn handle(shared: &Shared, call: OwnCall, proven: Proven) -> Re
         OwnCall::Info => Ok(server::info(shared)),
         OwnCall::OpenApi => Ok(json(StatusCode::OK, &crate::openapi::document(shared.version))),
         OwnCall::Backup => server::backup(shared, &proven).await,
+        OwnCall::Policies => policies::list(shared, &proven).await,
+        OwnCall::GetPolicy(name) => policies::get(shared, &name, &proven).await,
+        OwnCall::PutPolicy(name) => policies::put(shared, &name, &proven).await,
+        OwnCall::DeletePolicy(name) => policies::delete(shared, &name, &proven).await,
+        OwnCall::RotatePolicy(name) => policies::rotate(shared, &name, &proven).await,
         OwnCall::Authorities => authority::list(shared).await,
         OwnCall::GetAuthority(name) => authority::get(shared, &name),
         OwnCall::PutAuthority(name) => authority::put(shared, &name, &proven).await,

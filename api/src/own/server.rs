@@ -6,8 +6,9 @@ use http::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use unicity_identity::TrackingId;
-use unicity_provisioning::UnicityMode;
 use unicity_provisioning::evidence::RefusalRecord;
+use unicity_provisioning::leaf::LeafEvent;
+use unicity_provisioning::{Command, UnicityMode};
 
 use super::listing::limit;
 use crate::api::{Proven, Shared};
@@ -104,6 +105,11 @@ pub(super) async fn backup(shared: &Shared, proven: &Proven) -> Result<Response<
     let directory = directory
         .filter(|path| path.is_absolute())
         .ok_or_else(|| Failure::invalid("directory", "it is missing, or not an absolute path".into()))?;
+    // A copy of everything: on record before it is made. A registry that takes no writes is when a copy is needed most.
+    let command = Command::Note(Box::new(LeafEvent::BackupRequested {}));
+    if let Err(failure) = shared.submit(command, &proven.principal, &mut shared.environment.entropy()).await {
+        tracing::warn!(policy = proven.principal.policy, cause = %failure.cause(), "a backup is not in the audit log");
+    }
     match backup(directory).await {
         Ok(summary) => Ok(json_answer(StatusCode::OK, &summary)),
         Err(BackupError::Refused(why)) => Err(Failure::invalid("directory", why)),

@@ -47,6 +47,10 @@ const IDENTITY: &[Parameter] = &[
     query("deviceId", Shape::Text, "its device, and"),
     query("hub", Shape::Text, "its hub, where there is more than one."),
 ];
+const AUDIENCE: &[Parameter] =
+    &[query("audience", Shape::Text, "`dps`, unless told, or a hub's name; the hub's owner may call for its own hub.")];
+const ROTATION: &[Parameter] =
+    &[AUDIENCE[0], query("both", Shape::Flag, "Both keys are new, and both old ones end at once.")];
 const TARGETS: &[Parameter] = &[
     query("registrationId", Shape::Text, "One of these names the target."),
     query("keyFingerprint", Shape::Hash, ""),
@@ -221,6 +225,47 @@ pub(crate) static ROUTES: &[OwnRoute] = &[
     ),
     route("POST", "/unicity/backup", |_| OwnCall::Backup, "Makes a backup on the server's disk.", Answer::Json(BACKUP))
         .body(BACKUP_ASKED),
+    route(
+        "GET",
+        "/unicity/policies",
+        |_| OwnCall::Policies,
+        "Shared access policies, without their keys; of all places unless one is named.",
+        Answer::Json(POLICIES),
+    )
+    .query(AUDIENCE),
+    route(
+        "GET",
+        "/unicity/policies/{name}",
+        OwnCall::GetPolicy,
+        "One policy, with its keys.",
+        Answer::Json(ONE_POLICY),
+    )
+    .query(AUDIENCE),
+    route(
+        "PUT",
+        "/unicity/policies/{name}",
+        OwnCall::PutPolicy,
+        "Makes a policy, or changes its rights (`If-Match`); keys stay.",
+        Answer::Json(ONE_POLICY),
+    )
+    .query(AUDIENCE)
+    .body(POLICY_ASKED),
+    route(
+        "DELETE",
+        "/unicity/policies/{name}",
+        OwnCall::DeletePolicy,
+        "Removes a policy; its keys end at once, for ever.",
+        Answer::Empty,
+    )
+    .query(AUDIENCE),
+    route(
+        "POST",
+        "/unicity/policies/{name}/rotate",
+        OwnCall::RotatePolicy,
+        "A new primary key; the former one is the secondary key from now on, the former secondary key ends at once.",
+        Answer::Json(ONE_POLICY),
+    )
+    .query(ROTATION),
     route(
         "GET",
         "/unicity/certificates",

@@ -7,10 +7,11 @@ use tokio::sync::Notify;
 use unicity_hub::{AppendDone, Entry, Pending as HubPending, RecordBody, StoredRecord, TelemetryLog, TelemetryReader};
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
-    Authority, AuthorityName, ClientIdentity, Continuity, DenyRule, DeviceId, DeviceIdentity, EnrollmentGroup,
-    EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, ModuleId, ModuleIdentity, Registration,
-    RegistrationId, Revocation, RevocationList, Standing, Subscription, Twin,
+    AccessPolicy, Authority, AuthorityName, ClientIdentity, Continuity, DenyRule, DeviceId, DeviceIdentity,
+    EnrollmentGroup, EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, ModuleId, ModuleIdentity,
+    Registration, RegistrationId, Revocation, RevocationList, Standing, Subscription, Twin,
 };
+use unicity_provisioning::leaf::Leaf;
 use unicity_provisioning::memory::Memory;
 use unicity_provisioning::{
     Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request, Settings, decide,
@@ -18,6 +19,8 @@ use unicity_provisioning::{
 
 pub(crate) struct FakeRegistry {
     state: Mutex<Memory>,
+    /// The audit log.
+    pub(crate) leaves: Mutex<Vec<Leaf>>,
     settings: Arc<Settings>,
     /// When set, writes are refused as after a failed sync.
     pub(crate) poisoned: Mutex<bool>,
@@ -25,7 +28,7 @@ pub(crate) struct FakeRegistry {
 
 impl FakeRegistry {
     pub(crate) fn new(settings: Arc<Settings>) -> Self {
-        Self { state: Mutex::default(), settings, poisoned: Mutex::new(false) }
+        Self { state: Mutex::default(), leaves: Mutex::default(), settings, poisoned: Mutex::new(false) }
     }
 }
 
@@ -87,6 +90,9 @@ impl RegistryView for FakeRegistry {
     fn standings(&self) -> Result<Vec<Standing>, Fault> {
         self.state.lock().standings()
     }
+    fn access_policies(&self) -> Result<Vec<AccessPolicy>, Fault> {
+        self.state.lock().access_policies()
+    }
     fn continuity(&self, id: &RegistrationId) -> Result<Option<Continuity>, Fault> {
         self.state.lock().continuity(id)
     }
@@ -109,6 +115,7 @@ impl Registry for FakeRegistry {
         } else {
             decide(&*state, &self.settings, request).map(|decision| {
                 decision.changes.into_iter().for_each(|change| state.apply(change));
+                self.leaves.lock().extend(decision.leaf);
                 decision.outcome
             })
         };

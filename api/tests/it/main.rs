@@ -5,6 +5,7 @@
 
 mod admin;
 mod audit;
+mod audited;
 mod auth;
 mod authorities;
 mod bulk;
@@ -21,6 +22,7 @@ mod hub_x509;
 mod malformed;
 mod own;
 mod pki;
+mod policies;
 mod query;
 mod revocation;
 mod revoke;

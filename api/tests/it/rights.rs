@@ -5,7 +5,7 @@ use unicity_api::required_rights;
 use crate::server::{RIGHTS, Server, body_of, request_with};
 
 /// Every path of the service APIs, of ours too.
-const PATHS: &[&str] = &[
+pub(crate) const PATHS: &[&str] = &[
     "/enrollments",
     "/enrollments/query",
     "/enrollments/e",
@@ -41,6 +41,9 @@ const PATHS: &[&str] = &[
     "/unicity/why/x",
     "/unicity/info",
     "/unicity/backup",
+    "/unicity/policies",
+    "/unicity/policies/p",
+    "/unicity/policies/p/rotate",
     "/unicity/certificates",
     "/unicity/certificates/c",
     "/unicity/certificates/c/generateverificationcode",

@@ -13,12 +13,13 @@ use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use unicity_api::{
-    Api, ApiParts, ApiSettings, Audience, CrlFiles, HubPolicy, Right, Rights, ServicePolicies, ServicePolicy,
+    Api, ApiParts, ApiSettings, Audience, CrlFiles, HubPolicy, PolicyKeys, Right, Rights, ServicePolicies,
+    ServicePolicy,
 };
 use unicity_hub::{Sessions, Suspicion};
 use unicity_identity::{
-    ClonePolicy, Environment, HubDirectory, LinkedHub, MasterKey, SasToken, SharedAccessKey, Timestamp, Vault,
-    derive_device_key,
+    AccessPolicy, ClonePolicy, Environment, HubDirectory, LinkedHub, MasterKey, SasToken, SharedAccessKey, Timestamp,
+    Vault, derive_device_key,
 };
 use unicity_listener::{ConnectionInfo, HandshakeFailures, Service, UnauthenticatedPermit};
 use unicity_provisioning::tpm::ChallengeSecret;
@@ -40,6 +41,7 @@ pub(crate) struct Server {
     pub(crate) failures: Arc<HandshakeFailures>,
     pub(crate) crl_files: Arc<CrlFiles>,
     pub(crate) audit: Arc<FakeAudit>,
+    pub(crate) policy_keys: Arc<FakeKeys>,
     pub(crate) stop: CancellationToken,
     clock: Arc<AtomicU64>,
 }
@@ -68,6 +70,43 @@ pub(crate) fn key(byte: u8) -> SharedAccessKey {
     // No pattern, or it would be refused as weak.
     SharedAccessKey::from_bytes((0..32_u8).map(|n| byte.wrapping_mul(31) ^ n.wrapping_mul(n).wrapping_mul(7)).collect())
         .unwrap()
+}
+
+/// Keys as the real server's: the primary one of a generation is the secondary one of the next.
+#[derive(Default)]
+pub(crate) struct FakeKeys {
+    /// A number for each change that it was told of.
+    pub(crate) told: parking_lot::Mutex<Vec<usize>>,
+}
+
+/// The primary key of a policy at a generation; those of the built-in owners at 0 are the ones that all tests use.
+pub(crate) fn policy_key(audience: &str, name: &str, generation: u64) -> SharedAccessKey {
+    match (audience, name, generation) {
+        ("dps", "provisioningserviceowner", 0) => key(1),
+        ("alpha", "iothubowner", 0) => key(10),
+        _ => derive_device_key(&key(99), &format!("{audience}/{name}/{generation}")),
+    }
+}
+
+impl PolicyKeys for FakeKeys {
+    fn keys(&self, policy: &AccessPolicy) -> (SharedAccessKey, SharedAccessKey) {
+        let (audience, name) = (policy.audience.to_string(), policy.name.as_str());
+        let primary = |generation| policy_key(&audience, name, generation);
+        (primary(policy.generation), policy.generation.checked_sub(1).map_or_else(|| key(2), primary))
+    }
+    fn host(&self, audience: &Audience) -> Option<String> {
+        Some(match audience {
+            Audience::Dps => "dps.local".into(),
+            Audience::Hub(name) => format!("{name}.local"),
+        })
+    }
+    fn changed(&self, policies: &ServicePolicies) {
+        let owner = policies.owner(&Audience::Dps).expect("somebody keeps the policies");
+        assert!(owner.rights.contains(Right::ServiceConfig));
+        let mut told = self.told.lock();
+        let number = told.len() + 1;
+        told.push(number);
+    }
 }
 
 pub(crate) fn base64(key: &SharedAccessKey) -> String {
@@ -173,6 +212,7 @@ impl Server {
         let log = Arc::new(FakeLog::new("alpha".parse().unwrap(), 4));
         let failures = Arc::new(HandshakeFailures::new("mqtt"));
         let crl_files = Arc::new(CrlFiles::default());
+        let policy_keys = Arc::new(FakeKeys::default());
         let api = Api::new(ApiParts {
             provisioning,
             sessions: sessions.clone(),
@@ -180,6 +220,7 @@ impl Server {
             telemetry: log.clone(),
             environment,
             policies: ServicePolicies::new(policies).unwrap(),
+            policy_keys: Some(policy_keys.clone()),
             settings,
             audit: Some(audit.clone()),
             imports: None,
@@ -203,6 +244,7 @@ impl Server {
             audit,
             failures,
             crl_files,
+            policy_keys,
             stop: CancellationToken::new(),
             clock,
         }

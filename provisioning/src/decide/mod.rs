@@ -1,6 +1,9 @@
 //! The registry's decisions: from state and request to changes, leaf and outcome. Pure, so that the writer can batch them,
 //! tests can tabulate them and a replay needs none of them.
 
+mod access;
+#[cfg(test)]
+mod access_tests;
 mod authority;
 mod device;
 mod enroll;
@@ -71,6 +74,15 @@ pub fn decide(view: &dyn RegistryView, settings: &Settings, mut request: Request
             authority::put(view, *authority, &precondition, now, entropy)?
         }
         Command::DeleteAuthority { name, precondition } => authority::delete(view, name, &precondition)?,
+        Command::PutAccessPolicy { audience, name, rights, precondition } => {
+            access::put(view, settings, audience, name, rights, &precondition, now, entropy)?
+        }
+        Command::RotateAccessPolicy { audience, name, both, precondition } => {
+            access::rotate(view, settings, &audience, &name, both, &precondition, now, entropy)?
+        }
+        Command::DeleteAccessPolicy { audience, name, precondition } => {
+            access::delete(view, settings, &audience, &name, &precondition, now, entropy)?
+        }
         Command::PutRevocationList(list) => authority::put_revocation_list(*list),
         Command::SetDenyRule { rule, denied } => authority::set_deny_rule(rule, denied),
         Command::Revoke { target, reason, force } => {

@@ -452,6 +452,7 @@ impl Snapshot {
                 open(Table::Twins)?,
                 open(Table::Modules)?,
                 open(Table::Imports)?,
+                open(Table::AccessPolicies)?,
             ],
             meta: transaction.open_table(META)?,
         })

@@ -13,9 +13,9 @@ use unicity_hub::DeviceDirectory;
 use unicity_identity::error::KeyOwner;
 use unicity_identity::twin::{PROPERTIES_BYTES_MAX, TAGS_BYTES_MAX};
 use unicity_identity::{
-    Authority, AuthorityName, ClientIdentity, Continuity, DenyRule, DeviceId, DeviceIdentity, EnrollmentGroup,
-    EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, ModuleId, ModuleIdentity, Registration,
-    RegistrationId, Revocation, RevocationList, RevocationTarget, Standing, Subscription, Twin,
+    AccessPolicy, Authority, AuthorityName, ClientIdentity, Continuity, DenyRule, DeviceId, DeviceIdentity,
+    EnrollmentGroup, EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, ModuleId, ModuleIdentity,
+    Registration, RegistrationId, Revocation, RevocationList, RevocationTarget, Standing, Subscription, Twin,
 };
 use unicity_provisioning::import::ImportRecord;
 use unicity_provisioning::{
@@ -366,6 +366,10 @@ impl RegistryView for RegistryStore {
 
     fn imports(&self) -> Result<Vec<ImportRecord>, Fault> {
         self.core.view().imports()
+    }
+
+    fn access_policies(&self) -> Result<Vec<AccessPolicy>, Fault> {
+        self.core.view().access_policies()
     }
 
     fn import(&self, number: u32) -> Result<Option<ImportRecord>, Fault> {

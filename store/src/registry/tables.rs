@@ -35,10 +35,11 @@ pub(super) enum Table {
     Twins = 12,
     Modules = 13,
     Imports = 14,
+    AccessPolicies = 15,
 }
 
 impl Table {
-    pub(super) const COUNT: usize = 15;
+    pub(super) const COUNT: usize = 16;
     pub(super) const ALL: [Self; Self::COUNT] = [
         Self::Individuals,
         Self::Groups,
@@ -55,6 +56,7 @@ impl Table {
         Self::Twins,
         Self::Modules,
         Self::Imports,
+        Self::AccessPolicies,
     ];
     /// What decides whom the service trusts to vouch for certificates.
     pub(super) const TRUST: [Self; 3] = [Self::Groups, Self::Authorities, Self::RevocationLists];
@@ -88,6 +90,7 @@ impl Table {
             Self::Twins => "twins",
             Self::Modules => "modules",
             Self::Imports => "imports",
+            Self::AccessPolicies => "access_policies",
         }
     }
 
@@ -160,6 +163,11 @@ pub(super) fn write_change(change: &Change, out: &mut Vec<u8>) {
         }
         Change::PutImport(import) => {
             record::put(Table::Imports, &[&import.number.to_be_bytes()], out, |out| encode(import, out));
+        }
+        Change::PutAccessPolicy(policy) => {
+            let audience = policy.audience.to_string();
+            let key = [audience.as_bytes(), b"\0", policy.name.as_str().as_bytes()];
+            record::put(Table::AccessPolicies, &key, out, |out| encode(policy, out));
         }
     }
 }

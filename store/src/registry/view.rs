@@ -7,9 +7,9 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
-    Authority, AuthorityName, ClientIdentity, Continuity, DenyRule, DeviceId, DeviceIdentity, EnrollmentGroup,
-    EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, ModuleId, ModuleIdentity, Registration,
-    RegistrationId, Revocation, RevocationList, RevocationTarget, Standing, Subscription, Twin,
+    AccessPolicy, Authority, AuthorityName, ClientIdentity, Continuity, DenyRule, DeviceId, DeviceIdentity,
+    EnrollmentGroup, EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, ModuleId, ModuleIdentity,
+    Registration, RegistrationId, Revocation, RevocationList, RevocationTarget, Standing, Subscription, Twin,
 };
 use unicity_provisioning::import::{ImportRecord, ImportState};
 use unicity_provisioning::{Fault, RegistryView, RevokedSet};
@@ -277,6 +277,10 @@ impl RegistryView for View<'_> {
 
     fn imports(&self) -> Result<Vec<ImportRecord>, Fault> {
         listing::all(self, Table::Imports)
+    }
+
+    fn access_policies(&self) -> Result<Vec<AccessPolicy>, Fault> {
+        listing::all(self, Table::AccessPolicies)
     }
 
     fn import(&self, number: u32) -> Result<Option<ImportRecord>, Fault> {

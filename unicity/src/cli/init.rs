@@ -48,7 +48,10 @@ pub(crate) fn run(global: &Global, args: &InitArgs) -> Outcome {
     if fresh {
         audit_key::write_public(&data, &audit_key, 1)?;
     }
-    crate::server::write_connection_strings(&data, &instance, &names)?;
+    // Later ones are the server's to write: it knows which keys were rotated.
+    if fresh || !data.connection_strings().exists() {
+        crate::server::write_first_connection_strings(&data, &instance, &names)?;
+    }
     if global.json {
         return output::json(&json!({
             "data": data.path(),

@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, talk and errors to stderr. Exit codes: 0 done, 1 refused or failed, 2 usage.
 
+mod access;
 mod attestation;
 mod audit;
 mod authority;
@@ -191,6 +192,9 @@ enum Command {
     Audit(audit::AuditCommand),
     /// Prove which key sent a stored message, and that it is stored as it was.
     VerifyMessage(verify_message::VerifyMessageArgs),
+    /// Shared access policies: who may call the service APIs, and with which keys.
+    #[command(subcommand)]
+    Key(access::KeyCommand),
     /// Derive a device's key from its group's.
     DeviceKey(keys::DeviceKeyArgs),
     /// Servers by name, for --ctx.
@@ -260,6 +264,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Why(args) => runtime(false)?.block_on(why::run(&global, &args)),
         Command::Audit(command) => runtime(false)?.block_on(audit::run(&global, command)),
         Command::VerifyMessage(args) => runtime(false)?.block_on(verify_message::run(&global, &args)),
+        Command::Key(command) => runtime(false)?.block_on(access::run(&global, command)),
         Command::Ctx(command) => context::run(&global, &command),
         Command::Completions(args) => shell::completions(Cli::command(), &args),
         Command::Man(args) => shell::man(Cli::command(), &args),

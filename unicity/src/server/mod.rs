@@ -21,7 +21,7 @@ use crate::datadir::DataDir;
 use crate::error::{CommandError, Context as _, Outcome};
 use crate::logging;
 
-pub(crate) use policies::write_connection_strings;
+pub(crate) use policies::write_first_connection_strings;
 pub(crate) use start::{Running, start};
 
 #[derive(Debug, Args)]

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use unicity_api::{Admin, Api, ApiParts, ApiSettings, BackupError, CrlFiles, MetricsSource, RequestRate};
+use unicity_api::{
+    Admin, Api, ApiParts, ApiSettings, BackupError, CrlFiles, MetricsSource, RequestRate, ServicePolicies,
+};
 use unicity_broker::{Broker, BrokerParts, BrokerSettings};
 use unicity_hub::{CloseReason, EpochSource, Sessions, Suspicion, TelemetryLog};
 use unicity_identity::IdScope;
 use unicity_listener::{BindError, Drained, Listener, ListenerSettings, Tls, TlsFiles, Transport};
 use unicity_provisioning::tpm::ChallengeSecret;
-use unicity_provisioning::{FailureLimit, Provisioning, RefusalRing, Registry, Settings};
+use unicity_provisioning::{FailureLimit, Provisioning, RefusalRing, Registry, RegistryView as _, Settings};
 use unicity_store::registry::{RegistryImports, RegistryStore};
 use unicity_store::telemetry::TelemetryStore;
 
@@ -63,7 +65,6 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let wide = !mqtt.socket.ip().is_loopback();
     let names = names::resolve(&instance, &config, &hostnames, hub_host.as_deref(), Some(wide))?;
     let tls_files = certificates(&data, &instance, &config, &names, now)?;
-    policies::write_connection_strings(&data, &instance, &names)?;
 
     // Ports before state: a port that is taken must not cost a boot number.
     let limits = &config.limits;
@@ -94,8 +95,11 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         payload_bytes_max: size(*limits.payload_bytes_max.get_ref()),
         clones: config.clones,
     });
-    let service_policies = policies::all(&instance, &names)?;
     let (registry, boot) = durable::open_registry(&data, &config, settings.clone())?;
+    let policy_keys = Arc::new(policies::Keys::new(&data, &instance, &names));
+    let stored = registry.access_policies().context("the service policies")?;
+    let service_policies = ServicePolicies::of_registry(&stored, &names.hubs, policy_keys.as_ref());
+    policy_keys.write(&service_policies)?;
     let telemetry = durable::open_telemetry(&data, &config, &names)?;
     let sealer = Sealer::new(&data, registry.clone(), telemetry.clone(), &names.partitions);
     let environment = clock::environment();
@@ -141,6 +145,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         telemetry: telemetry.clone() as Arc<dyn TelemetryLog>,
         environment,
         policies: service_policies,
+        policy_keys: Some(policy_keys),
         settings: api_settings.clone(),
         audit: Some(Arc::new(ServerAudit { registry: registry.clone(), sealer: sealer.clone() })),
         imports: Some(Arc::new(imports.clone())),

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use unicity_provisioning::RegistryView as _;
+use unicity_identity::{AccessPolicyName, Audience, Right, Rights};
+use unicity_provisioning::{Command, Precondition, RegistryView as _};
 
 use super::fleet;
 use super::world::{DIR, open, open_with, options};
@@ -145,4 +146,51 @@ fn the_tail_of_the_journal_is_replayed() {
         }
         assert_eq!(device.registration, Some(fleet::id(n)));
     }
+}
+
+/// Catches a rotation that is lost with the journal's tail or with the index, and a removed policy that gets its keys again.
+#[test]
+fn policies_survive_a_crash_in_the_journal_and_in_the_index() {
+    let sim = SimVfs::new();
+    let name = || "provisioningserviceowner".parse().unwrap();
+    let asked = |command| fleet::request(command, 7);
+    let seen = |store: &crate::registry::RegistryStore| {
+        let stored = store.access_policies().unwrap();
+        stored
+            .iter()
+            .map(|policy| (policy.name.to_string(), policy.generation, policy.removed.is_some()))
+            .collect::<Vec<_>>()
+    };
+    let store = open(&sim);
+    let rotate = Command::RotateAccessPolicy {
+        audience: Audience::Dps,
+        name: name(),
+        both: false,
+        precondition: Precondition::Any,
+    };
+    fleet::submit(&*store, asked(rotate)).unwrap();
+    let sim = sim.crash(1);
+    let store = open(&sim);
+    assert_eq!(seen(&store), [("provisioningserviceowner".to_owned(), 1, false)]);
+    let hub = || Audience::Hub("h1".parse().unwrap());
+    let rights = Rights::of(&[Right::EnrollmentRead]);
+    let line: AccessPolicyName = "line".parse().unwrap();
+    let put = Command::PutAccessPolicy {
+        audience: Audience::Dps,
+        name: line.clone(),
+        rights,
+        precondition: Precondition::Absent,
+    };
+    fleet::submit(&*store, asked(put)).unwrap();
+    let delete = Command::DeleteAccessPolicy { audience: Audience::Dps, name: line, precondition: Precondition::None };
+    fleet::submit(&*store, asked(delete)).unwrap();
+    store.checkpoint().unwrap();
+    let store = open(&sim.crash(2));
+    let expected = [("line".to_owned(), 0, true), ("provisioningserviceowner".to_owned(), 1, false)];
+    assert_eq!(seen(&store), expected);
+    assert!(
+        unicity_identity::policies_in_force(&hub(), &store.access_policies().unwrap())
+            .iter()
+            .all(|it| it.generation == 0)
+    );
 }
