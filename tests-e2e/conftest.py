@@ -66,6 +66,12 @@ def server(initialised):
 
 
 @pytest.fixture
+def backend(initialised):
+    """A server that accepts HTTPS on port 443, the only one that Node's service SDKs know. Its address is this test's own."""
+    return initialised.start(https=f"{initialised.address}:443")
+
+
+@pytest.fixture
 def devices(initialised):
     """Makes clients of the server, and closes them at the end."""
     with Devices(initialised) as devices:

@@ -69,12 +69,12 @@ class Server:
             *extra,
         ]
 
-    def start(self, *extra):
+    def start(self, *extra, https=None):
         """Starts `unicity serve` and waits until it accepts."""
         assert self.process is None, "it runs already"
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                self.serve_command(*extra), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
+                self.serve_command(*extra, https=https), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
             )
         self.lines = Lines(self.process.stdout)
         while True:
@@ -125,6 +125,17 @@ class Server:
     def id_scope(self):
         """The id scope that `init` made."""
         return self.connection_strings["id_scope"]
+
+    @property
+    def hub_connection_string(self):
+        """For the service API of the one hub."""
+        (string,) = self.connection_strings["hubs"].values()
+        return string
+
+    @property
+    def dps_connection_string(self):
+        """For the API of the provisioning service."""
+        return self.connection_strings["dps"]
 
     # Commands.
 

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use hyper::body::Body;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -26,6 +28,7 @@ use crate::crl_files::{CrlFileFault, CrlFiles};
 use crate::failure::{Dialect, Failure};
 use crate::metrics::MetricSample;
 use crate::policy::ServicePolicies;
+use crate::rate::KeyRates;
 use crate::route::{self, BodyRule, Call, Needs, OwnCall};
 use crate::settings::ApiSettings;
 use crate::target::Target;
@@ -85,6 +88,8 @@ pub(crate) struct Shared {
     /// Two searches or checkpoints of the audit log at a time: they read and write much.
     pub(crate) audit_work: Semaphore,
     pub(crate) counts: Counts,
+    /// How often each service key may call.
+    pub(crate) key_rates: Mutex<KeyRates>,
     /// A revocation has rows that are to follow.
     pub(crate) follow: Notify,
 }
@@ -135,6 +140,7 @@ impl Api {
             revocation: Semaphore::new(1),
             audit_work: Semaphore::new(2),
             counts: Counts::default(),
+            key_rates: Mutex::new(KeyRates::new(settings.requests_per_key, policies.len(), Instant::now())),
             follow: Notify::new(),
             provisioning,
             sessions,

@@ -1,5 +1,7 @@
 //! Service authentication: a SAS token under a policy's key (`service-rest.md` 2.2 and 11).
 
+use std::time::Instant;
+
 use http::{HeaderMap, header};
 use unicity_identity::error::Subject;
 use unicity_identity::{LinkedHub, Refusal, SasToken};
@@ -7,7 +9,8 @@ use unicity_provisioning::Actor;
 
 use crate::api::Shared;
 use crate::failure::Failure;
-use crate::policy::{Audience, Right, Rights};
+use crate::policy::{Audience, Right, Rights, ServicePolicy};
+use crate::rate::KeyOfPolicy;
 use crate::route::AudienceRule;
 use crate::target::Target;
 
@@ -86,7 +89,7 @@ fn find_hub<'a>(shared: &'a Shared, target: &Target, host: &str) -> Result<&'a L
 /// Proves who a request is from.
 ///
 /// # Errors
-/// 401, and 404 where the hub is unknown. The signature is checked before anything that only its owner may learn.
+/// 401, 404 where the hub is unknown, and 429 where its key calls too often. The signature is checked before anything that only its owner may learn.
 pub(crate) fn authenticate(
     shared: &Shared,
     rule: AudienceRule,
@@ -119,11 +122,17 @@ pub(crate) fn authenticate(
         (AudienceRule::Hub, Audience::Hub(found)) => hub.is_some_and(|hub| hub.name == *found),
         _ => false,
     };
-    let policy = shared
+    let signed_by = |policy: &ServicePolicy| {
+        if token.verify(&policy.primary) {
+            return Some(KeyOfPolicy::Primary);
+        }
+        token.verify(&policy.secondary).then_some(KeyOfPolicy::Secondary)
+    };
+    let (place, policy, key) = shared
         .policies
         .named(name)
-        .filter(|policy| fits(&policy.audience))
-        .find(|policy| token.verify(&policy.primary) || token.verify(&policy.secondary))
+        .filter(|(_, policy)| fits(&policy.audience))
+        .find_map(|(place, policy)| Some((place, policy, signed_by(policy)?)))
         .ok_or_else(|| {
             let shown: String = name.chars().take(64).collect();
             let place = match (rule, hub) {
@@ -150,6 +159,12 @@ pub(crate) fn authenticate(
         }
         .into());
     }
+    // Last: only who holds the key may empty its bucket.
+    shared
+        .key_rates
+        .lock()
+        .take(place, key, Instant::now())
+        .map_err(|retry_after_seconds| Refusal::Throttled { what: "requests with this key", retry_after_seconds })?;
     Ok(Principal { policy: policy.name.clone(), rights: policy.rights, hub: hub.cloned() })
 }
 

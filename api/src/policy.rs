@@ -201,9 +201,14 @@ impl ServicePolicies {
         Ok(Self(policies))
     }
 
-    /// All policies of this name, of any audience.
-    pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = &ServicePolicy> {
-        self.0.iter().filter(move |policy| policy.name == name)
+    /// All policies of this name, of any audience, each with its place among all.
+    pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = (usize, &ServicePolicy)> {
+        self.0.iter().enumerate().filter(move |(_, policy)| policy.name == name)
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 }
 

@@ -53,6 +53,20 @@ pub(crate) enum HubCall {
     ListDevices,
     DeviceStatistics,
     ServiceStatistics,
+    /// `None`: the device's own; else of its module.
+    GetTwin(String, Option<String>),
+    PatchTwin(String, Option<String>),
+    PutTwin(String, Option<String>),
+    ListModules(String),
+    GetModule(String, String),
+    PutModule(String, String),
+    DeleteModule(String, String),
+    BulkDevices,
+    QueryDevices,
+    ListJobs,
+    CreateJob,
+    GetJob(String),
+    DeleteJob(String),
 }
 
 /// Under `/unicity/`.
@@ -164,9 +178,19 @@ impl Call {
                 HubCall::GetDevice(_)
                 | HubCall::ListDevices
                 | HubCall::DeviceStatistics
-                | HubCall::ServiceStatistics => (Hub, &[RegistryRead], Ignored),
-                HubCall::PutDevice(_) => (Hub, &[RegistryWrite], Read),
-                HubCall::DeleteDevice(_) => (Hub, &[RegistryWrite], Ignored),
+                | HubCall::ServiceStatistics
+                | HubCall::ListModules(_)
+                | HubCall::GetModule(..) => (Hub, &[RegistryRead], Ignored),
+                HubCall::PutDevice(_) | HubCall::PutModule(..) | HubCall::BulkDevices | HubCall::CreateJob => {
+                    (Hub, &[RegistryWrite], Read)
+                }
+                HubCall::DeleteDevice(_)
+                | HubCall::DeleteModule(..)
+                | HubCall::ListJobs
+                | HubCall::GetJob(_)
+                | HubCall::DeleteJob(_) => (Hub, &[RegistryWrite], Ignored),
+                HubCall::GetTwin(..) => (Hub, &[ServiceConnect], Ignored),
+                HubCall::PatchTwin(..) | HubCall::PutTwin(..) | HubCall::QueryDevices => (Hub, &[ServiceConnect], Read),
             },
             Self::Own(call) => match call {
                 OwnCall::Registrations => (Dps, &[RegistrationStatusRead], Ignored),
@@ -206,6 +230,20 @@ impl Call {
             Self::Device(_) => (Any, &[], Read),
         };
         Needs { audience, rights, body }
+    }
+}
+
+/// Whose policies may make a service call (`dps`, `hub` or `any`), and the rights that they need; `None` if there is no such call, or it
+/// is a device's. For descriptions of the API and for tests, so that none is forgotten.
+#[must_use]
+pub fn required_rights(method: &Method, uri: &http::Uri) -> Option<(&'static str, &'static [Right])> {
+    let call = Target::parse(uri).ok().and_then(|target| find(method, &target).ok())?;
+    let Needs { audience, rights, .. } = call.needs();
+    match (&call, audience) {
+        (Call::Device(_), _) => None,
+        (_, AudienceRule::Dps) => Some(("dps", rights)),
+        (_, AudienceRule::Hub) => Some(("hub", rights)),
+        (_, AudienceRule::Any) => Some(("any", rights)),
     }
 }
 
@@ -277,20 +315,51 @@ fn dps(method: &Method, lowered: &[&str], target: &Target) -> Result<DpsCall, Fa
 
 fn hub(method: &Method, lowered: &[&str], target: &Target) -> Result<HubCall, Failure> {
     let id = || target.segments.get(1).cloned().unwrap_or_default();
+    let third = || target.segments.get(3).cloned().unwrap_or_default();
     Ok(match (lowered, method.as_str()) {
         (["devices"], "GET") => HubCall::ListDevices,
-        (["devices"], "POST") => return Err(Failure::not_offered("the bulk change of devices")),
-        (["devices", "query"], "POST") => return Err(Failure::not_offered("the query of devices")),
+        (["devices"], "POST") => HubCall::BulkDevices,
+        (["devices", "query"], "POST") => HubCall::QueryDevices,
         (["devices", _], "GET") => HubCall::GetDevice(id()),
         (["devices", _], "PUT") => HubCall::PutDevice(id()),
         (["devices", _], "DELETE") => HubCall::DeleteDevice(id()),
         (["statistics", "devices"], "GET") => HubCall::DeviceStatistics,
         (["statistics", "service"], "GET") => HubCall::ServiceStatistics,
-        (["devices"], _) => return Err(wrong_method(method, "GET")),
+        (["devices", _, "modules"], "GET") => HubCall::ListModules(id()),
+        (["devices", _, "modules", _], "GET") => HubCall::GetModule(id(), third()),
+        (["devices", _, "modules", _], "PUT") => HubCall::PutModule(id(), third()),
+        (["devices", _, "modules", _], "DELETE") => HubCall::DeleteModule(id(), third()),
+        (["twins", _], "GET") => HubCall::GetTwin(id(), None),
+        (["twins", _], "PATCH") => HubCall::PatchTwin(id(), None),
+        (["twins", _], "PUT") => HubCall::PutTwin(id(), None),
+        (["twins", _, "modules", _], "GET") => HubCall::GetTwin(id(), Some(third())),
+        (["twins", _, "modules", _], "PATCH") => HubCall::PatchTwin(id(), Some(third())),
+        (["twins", _, "modules", _], "PUT") => HubCall::PutTwin(id(), Some(third())),
+        (["jobs"], "GET") => HubCall::ListJobs,
+        (["jobs", "create"], "POST") => HubCall::CreateJob,
+        (["jobs", "v2", ..], _) => return Err(Failure::not_offered("the scheduling of jobs")),
+        (["jobs", _], "GET") => HubCall::GetJob(id()),
+        (["jobs", _], "DELETE") => HubCall::DeleteJob(id()),
+        (["jobs"], _) => return Err(wrong_method(method, "GET")),
+        (["jobs", "create"], _) => return Err(wrong_method(method, "POST")),
+        (["jobs", _], _) => return Err(wrong_method(method, "GET, DELETE")),
+        (["twins", _] | ["twins", _, "modules", _], _) => return Err(wrong_method(method, "GET, PATCH, PUT")),
+        (["twins", _, "methods"] | ["twins", _, "modules", _, "methods"], _) => {
+            return Err(Failure::not_offered("the call of a direct method"));
+        }
+        (["devices", _, "modules"], _) => return Err(wrong_method(method, "GET")),
+        (["devices", _, "modules", _], _) => return Err(wrong_method(method, "GET, PUT, DELETE")),
+        (["devices", _, "commands"] | ["devices", _, "modules", _, "commands"] | ["messages", ..], _) => {
+            return Err(Failure::not_offered("the queue of messages from cloud to device"));
+        }
+        (["devices", _, "applyconfigurationcontent"], _) => {
+            return Err(Failure::not_offered("the configuration of edge devices"));
+        }
+        (["devices", "query"], _) => return Err(wrong_method(method, "POST")),
+        (["devices"], _) => return Err(wrong_method(method, "GET, POST")),
         (["devices", _], _) => return Err(wrong_method(method, "GET, PUT, DELETE")),
         (["statistics", "devices" | "service"], _) => return Err(wrong_method(method, "GET")),
-        (["devices", _, "modules", ..], _) => return Err(Failure::not_offered("the module API")),
-        (["twins" | "jobs" | "configurations" | "digitaltwins", ..], _) => {
+        (["configurations" | "digitaltwins", ..], _) => {
             return Err(Failure::not_offered("this part of the hub's service API"));
         }
         _ => return Err(unknown_path(target)),
@@ -331,7 +400,10 @@ mod tests {
             ),
             ("POST", "/enrollmentGroups/QUERY/?api-version=1", Call::Dps(DpsCall::QueryGroups)),
             ("GET", "/Devices/?top=1&api-version=1", Call::Hub(HubCall::ListDevices)),
+            // A device may have the name of a call that its methods do not take.
             ("GET", "/devices/Query?api-version=1", Call::Hub(HubCall::GetDevice("Query".into()))),
+            ("POST", "/devices/Query?api-version=1", Call::Hub(HubCall::QueryDevices)),
+            ("PATCH", "/Twins/D/Modules/M?api-version=1", Call::Hub(HubCall::PatchTwin("D".into(), Some("M".into())))),
             ("PUT", "/devices/a%2Fb?api-version=1", Call::Hub(HubCall::PutDevice("a/b".into()))),
             ("GET", "/unicity/info", Call::Own(OwnCall::Info)),
             ("POST", "/unicity/Certificates/Root/Verify", Call::Own(OwnCall::VerifyAuthority("Root".into()))),
@@ -373,12 +445,17 @@ mod tests {
             ("PUT", "/enrollments?api-version=1", 405_001),
             ("GET", "/enrollments/a", 400_001),
             ("GET", "/enrollments/a?api-version=", 400_001),
-            ("GET", "/twins/d?api-version=1", 501_001),
+            ("POST", "/twins/d?api-version=1", 405_001),
+            ("POST", "/twins/d/methods?api-version=1", 501_001),
+            ("DELETE", "/devices/d/commands?api-version=1", 501_001),
+            ("GET", "/messages/serviceBound/feedback?api-version=1", 501_001),
+            ("PUT", "/jobs/v2/j?api-version=1", 501_001),
+            ("GET", "/configurations?api-version=1", 501_001),
             ("POST", "/unicity/certificates/c", 405_001),
             ("GET", "/unicity/certificates/c/verify", 405_001),
             ("DELETE", "/unicity/crls", 405_001),
             ("GET", "/unicity/standing/release", 405_001),
-            ("GET", "/devices/d/modules?api-version=1", 501_001),
+            ("PUT", "/devices/d/modules?api-version=1", 405_001),
             ("GET", "/0ne1/registrations/r/register?api-version=1", 405_001),
         ] {
             assert_eq!(find_at(method, path), Err(code), "{method} {path}");

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use crate::rate::RequestRate;
+
 /// What the API allows. All have safe defaults.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ApiSettings {
     /// Names under which this service is reached, in lower case and without port: what a token's `sr` may name beside the
     /// request's `Host` and the hubs' hosts. Default none.
@@ -17,6 +19,8 @@ pub struct ApiSettings {
     pub body_bytes_max: usize,
     /// The largest `initialTwin` or `optionalDeviceInformation` of an enrollment, as JSON; above it 413. Default 64 KiB.
     pub free_json_bytes_max: usize,
+    /// How often one key of a service policy may call; above it 429 with `Retry-After`. Default 5,000 a second, 10,000 at once.
+    pub requests_per_key: RequestRate,
     /// Telemetry streams open at once; one more gets 429. Default 64.
     pub telemetry_streams_max: usize,
     /// What one round of a telemetry stream reads from the log: about what a stream holds in memory, twice over while a
@@ -32,6 +36,7 @@ impl Default for ApiSettings {
             body_timeout: Duration::from_secs(30),
             body_bytes_max: 1 << 20,
             free_json_bytes_max: 64 << 10,
+            requests_per_key: RequestRate::default(),
             telemetry_streams_max: 64,
             telemetry_round_bytes: 256 << 10,
         }

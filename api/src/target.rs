@@ -122,7 +122,7 @@ impl Target {
     pub(crate) fn plane(&self) -> Plane {
         match self.head().as_ref() {
             "enrollments" | "enrollmentgroups" | "registrations" => Plane::Dps,
-            "devices" | "twins" | "statistics" | "jobs" | "configurations" | "digitaltwins" => Plane::Hub,
+            "devices" | "twins" | "statistics" | "jobs" | "configurations" | "digitaltwins" | "messages" => Plane::Hub,
             "unicity" => Plane::Own,
             _ if self.segments.get(1).is_some_and(|word| word.eq_ignore_ascii_case("registrations")) => Plane::Device,
             _ => Plane::Own,

@@ -6,6 +6,7 @@ mod connection;
 mod io;
 mod mailbox;
 mod open;
+mod outbox;
 mod place;
 mod requests;
 
@@ -93,7 +94,13 @@ impl Shared {
 }
 
 impl Service for Broker {
-    async fn serve(&self, stream: Box<dyn ByteStream>, info: ConnectionInfo, stop: CancellationToken) {
+    // Not an `async fn`: what such a one is given stays in it to its end.
+    fn serve(
+        &self,
+        stream: Box<dyn ByteStream>,
+        info: ConnectionInfo,
+        stop: CancellationToken,
+    ) -> impl Future<Output = ()> + Send {
         let span = info_span!(
             "mqtt",
             client.addr = %info.peer,
@@ -102,7 +109,6 @@ impl Service for Broker {
             device.id = field::Empty,
             epoch = field::Empty,
         );
-        let connection = Connection::new(Arc::clone(&self.shared), stream, &info);
-        connection.run(stop).instrument(span).await;
+        Box::new(Connection::new(Arc::clone(&self.shared), stream, info)).run(stop).instrument(span)
     }
 }

@@ -105,25 +105,25 @@ impl BrokerMetrics {
         add(&self.closes[cause.index()], 1);
     }
 
-    pub(crate) fn message_accepted(&self, bytes: usize) {
-        add(&self.accepted, 1);
+    pub(crate) fn messages_accepted(&self, count: u64, bytes: usize) {
+        add(&self.accepted, count);
         add(&self.accepted_bytes, bytes as u64);
     }
 
-    pub(crate) fn message_stored(&self) {
-        add(&self.stored, 1);
+    pub(crate) fn messages_stored(&self, count: u64) {
+        add(&self.stored, count);
     }
 
-    pub(crate) fn message_acked(&self) {
-        add(&self.acked, 1);
+    pub(crate) fn messages_acked(&self, count: u64) {
+        add(&self.acked, count);
     }
 
-    pub(crate) fn message_fenced(&self) {
-        add(&self.fenced, 1);
+    pub(crate) fn messages_fenced(&self, count: u64) {
+        add(&self.fenced, count);
     }
 
-    pub(crate) fn message_not_stored(&self) {
-        add(&self.not_stored, 1);
+    pub(crate) fn messages_not_stored(&self, count: u64) {
+        add(&self.not_stored, count);
     }
 
     pub(crate) fn will_submitted(&self) {

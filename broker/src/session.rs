@@ -123,6 +123,13 @@ impl Session {
         self.effects.pop_front()
     }
 
+    /// Gives memory back that is of use only while something happens. Not for after each packet: it would be asked for again.
+    pub fn rest(&mut self) {
+        if self.effects.is_empty() {
+            self.effects = Effects::new();
+        }
+    }
+
     /// Bytes came from the client, perhaps not a whole packet: it is alive.
     pub fn heard(&mut self, now: Moment) {
         if let Some(keep_alive) = &mut self.keep_alive {
@@ -206,8 +213,8 @@ impl Session {
             (Event::Answered(answer), Phase::Provisioning(role)) => {
                 role.answered(now, answer, &self.settings, &mut self.effects)
             }
-            (Event::Appended { ticket, result }, Phase::Hub(role)) => {
-                let result = role.appended(ticket, result, &mut self.effects);
+            (Event::Appended { first, count, result }, Phase::Hub(role)) => {
+                let result = role.appended(first, count, result, &mut self.effects);
                 self.acked = role.acked();
                 result
             }

@@ -27,6 +27,8 @@ pub struct BrokerSettings {
     pub in_flight_max: usize,
     /// Their bytes; one message may go over it. At the limit nothing more is read from the client. Default 1 MiB.
     pub in_flight_bytes_max: usize,
+    /// Messages of one session that are handed to the log as one entry at most, however many came at once. Default 128.
+    pub hand_over_max: usize,
     /// Bytes that wait to be read by the client. At the limit nothing more is read from it. Default 64 KiB.
     pub unsent_bytes_max: usize,
     /// Filters that one client may be subscribed to; further ones are refused with return code 0x80. Default 50, as IoT Hub.
@@ -64,6 +66,7 @@ impl Default for BrokerSettings {
             message_bytes_max: 256 * 1024,
             in_flight_max: 128,
             in_flight_bytes_max: 1024 * 1024,
+            hand_over_max: 128,
             unsent_bytes_max: 64 * 1024,
             subscriptions_max: 50,
             requests_waiting_max: 4,

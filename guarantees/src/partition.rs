@@ -88,6 +88,13 @@ impl Partition {
                 true
             }
             Entry::Message(message) => self.store(*message, broken)?,
+            Entry::Messages(messages) => {
+                let mut all = true;
+                for message in messages {
+                    all &= self.store(message, broken)?;
+                }
+                all
+            }
         };
         if broken == Break::AcknowledgedTooEarly && matches!(waiter, Waiter::Publish(..)) {
             return Ok(Some((waiter, done)));

@@ -44,6 +44,10 @@ pub(crate) fn identities_are_unique(memory: &Memory) -> Result<(), Violation> {
         };
         device.authentication.keys().into_iter().try_for_each(|key| claim(key, &owner))?;
     }
+    for module in memory.modules.values() {
+        let owner = KeyOwner::Module(module.hub.clone(), module.device_id.clone(), module.module_id.clone());
+        module.authentication.keys().into_iter().try_for_each(|key| claim(key, &owner))?;
+    }
     for enrollment in memory.individuals.values() {
         let owner = KeyOwner::Registration(enrollment.registration_id.clone());
         enrollment.terms.attestation.keys().into_iter().try_for_each(|key| claim(key, &owner))?;
@@ -134,6 +138,17 @@ pub(crate) fn leaf_tells_the_change(decision: &Decision) -> Result<(), Violation
         (LeafEvent::RevocationLifted { target }, Change::DeleteRevocation(it)) => target == it,
         (LeafEvent::DeviceDeleted { hub, device_id, .. }, Change::DeleteDevice(from, id)) => {
             (hub, device_id) == (from, id)
+        }
+        (LeafEvent::ModulePut { hub, device_id, module_id, generation, keys, .. }, Change::PutModule(it)) => {
+            (hub, device_id, module_id, generation) == (&it.hub, &it.device_id, &it.module_id, &it.generation)
+                && keys.iter().copied().collect::<BTreeSet<_>>() == it.authentication.keys()
+        }
+        (LeafEvent::ModuleDeleted { hub, device_id, module_id, .. }, Change::DeleteModule(from, device, id)) => {
+            (hub, device_id, module_id) == (from, device, id)
+        }
+        (LeafEvent::TwinEdited { hub, device_id, module_id, version, .. }, Change::PutTwin(it)) => {
+            (hub, device_id, module_id) == (&it.client.hub, &it.client.device_id, &it.client.module_id)
+                && *version == it.version
         }
         _ => false,
     };

@@ -105,7 +105,7 @@ pub fn authenticate(
     let module_id: Option<ModuleId> = claim.module_id.map(str::parse).transpose().map_err(invalid("module id"))?;
     let missing = || Refusal::NotFound(Subject::Device(hub.name.clone(), device_id.clone()));
     if module_id.is_some() {
-        // Module identities are made by the service API, which does not offer them yet: none exists.
+        // Module identities are made by the service API; sessions of their own are still to come.
         return Err(missing());
     }
     let proof = Proof { claim, vault, token_skew_seconds, now, device_id: &device_id };

@@ -49,9 +49,15 @@ impl Fence {
 
     /// Lets a message pass if its session is the open one.
     pub fn admit(&mut self, client: &ClientIdentity, epoch: SessionEpoch) -> Option<Permit> {
+        self.admit_all(client, epoch, 1)
+    }
+
+    /// Lets `count` messages of one session pass at once. The permit is of the first; the others have the numbers after its.
+    pub fn admit_all(&mut self, client: &ClientIdentity, epoch: SessionEpoch, count: u64) -> Option<Permit> {
         let open = self.open.get_mut(client).filter(|open| open.epoch == epoch)?;
-        open.last_sequence += 1;
-        Some(Permit { sequence: open.last_sequence, first: open.last_sequence == 1 })
+        let sequence = open.last_sequence + 1;
+        open.last_sequence += count;
+        Some(Permit { sequence, first: sequence == 1 })
     }
 
     /// Closes a session, unless a newer one is open.
@@ -91,7 +97,7 @@ mod tests {
     #[derive(Debug, Clone)]
     enum Action {
         Open(u8, u64),
-        Admit(u8, u64),
+        Admit(u8, u64, u64),
         Close(u8, u64),
     }
 
@@ -100,9 +106,9 @@ mod tests {
         #[test]
         fn nothing_of_an_older_epoch_passes_after_a_newer_one_opened(
             actions in proptest::collection::vec(
-                (0u8..3, 1u64..6, 0u8..3).prop_map(|(c, e, kind)| match kind {
+                (0u8..3, 1u64..6, 0u8..3, 1u64..4).prop_map(|(c, e, kind, count)| match kind {
                     0 => Action::Open(c, e),
-                    1 => Action::Admit(c, e),
+                    1 => Action::Admit(c, e, count),
                     _ => Action::Close(c, e),
                 }),
                 0..80,
@@ -119,13 +125,13 @@ mod tests {
                         newest[c as usize] = e;
                     }
                     Action::Open(..) => {}
-                    Action::Admit(c, e) => {
-                        if let Some(permit) = fence.admit(&client(c), epoch(e)) {
+                    Action::Admit(c, e, count) => {
+                        if let Some(permit) = fence.admit_all(&client(c), epoch(e), count) {
                             prop_assert_eq!(e, newest[c as usize]);
                             let last = sequence.entry((c, e)).or_insert(0);
-                            *last += 1;
-                            prop_assert_eq!(permit.sequence, *last);
-                            prop_assert_eq!(permit.first, *last == 1);
+                            prop_assert_eq!(permit.sequence, *last + 1);
+                            prop_assert_eq!(permit.first, *last == 0);
+                            *last += count;
                         }
                     }
                     Action::Close(c, e) => fence.close(&client(c), epoch(e)),

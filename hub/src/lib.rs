@@ -9,6 +9,7 @@ pub mod line;
 pub mod liveness;
 pub mod partition;
 pub mod ports;
+pub mod query;
 pub mod record;
 pub mod sessions;
 pub mod suspicion;
@@ -22,6 +23,7 @@ pub use ports::{
     AppendDone, AppendError, Appended, DeviceDirectory, Entry, Message, Pending, StoredRecord, TelemetryLog,
     TelemetryReader,
 };
+pub use query::{Query, QueryError};
 pub use record::{AuthMethod, RecordBody, SessionStamp, TelemetryRecord};
 pub use sessions::{
     CloseReason, Inserted, Marked, RegisteringPlace, Rejudge, SessionControl, SessionFacts, Sessions, Takeover,

@@ -4,6 +4,8 @@
 //! `properties` and `system_properties` are objects in the order sent. A property without a value is `null`. A key that was sent
 //! more than once has an array of all its values, so that none is lost; a single value never is an array.
 
+mod stored;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::ser::SerializeMap as _;
@@ -11,6 +13,8 @@ use serde::{Serialize, Serializer};
 use unicity_identity::QoS;
 
 use crate::{RecordBody, SessionStamp, TelemetryRecord};
+
+pub use stored::Lines;
 
 #[derive(Serialize)]
 struct Line<'a> {

@@ -55,6 +55,9 @@ pub struct Message {
 pub enum Entry {
     /// A message to store.
     Message(Box<Message>),
+    /// Messages of one session, at least one and all with the same stamp. They are taken as one: all are stored, at offsets that
+    /// follow each other, or none is.
+    Messages(Vec<Message>),
     /// A session begins; older ones of this client end here.
     Open {
         /// Whose.
@@ -74,7 +77,7 @@ pub enum Entry {
 /// Where an entry ended up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Appended {
-    /// A message is stored and synced at this offset.
+    /// A message is stored and synced at this offset; of several messages the last, and those before it right below.
     Stored {
         /// Its place in the partition.
         offset: u64,
@@ -153,6 +156,20 @@ pub trait TelemetryReader: Send + Sync {
     /// # Errors
     /// The damage or IO error in words, with file and place.
     fn read(&self, partition: u32, offset: u64, bytes_max: usize) -> Result<Vec<StoredRecord>, String>;
+
+    /// As [`Self::read`], in the stored form, which [`Lines`](crate::line::Lines) reads without a copy; it is not checked to be one.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    fn read_stored(&self, partition: u32, offset: u64, bytes_max: usize) -> Result<Vec<(u64, Bytes)>, String> {
+        let records = self.read(partition, offset, bytes_max)?;
+        let stored = |record: StoredRecord| {
+            let mut bytes = Vec::new();
+            record.body.encode(&mut bytes);
+            (record.offset, bytes.into())
+        };
+        Ok(records.into_iter().map(stored).collect())
+    }
 
     /// Resolves when some partition holds a record at or above `ends[partition]`; at once if one does.
     fn wait_beyond(&self, ends: Vec<u64>) -> Pending<()>;

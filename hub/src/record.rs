@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use unicity_identity::{ClientIdentity, GenerationId, KeyFingerprint, QoS, Timestamp};
 
-use crate::SessionEpoch;
+use crate::{Message, SessionEpoch};
 
 /// How the session's device proved itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -83,6 +83,45 @@ pub enum RecordBody {
     Telemetry(TelemetryRecord),
 }
 
+/// The stored form of a stamp, which is the same in all records of a session: made once for many of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodedStamp(Vec<u8>);
+
+impl SessionStamp {
+    /// Its stored form.
+    #[must_use]
+    pub fn encoded(&self) -> EncodedStamp {
+        EncodedStamp(extend(Vec::with_capacity(128), self))
+    }
+}
+
+impl EncodedStamp {
+    /// Appends to `out` what [`RecordBody::encode`] would write of `message` as the session's number `sequence`, without a copy
+    /// of stamp and payload in between.
+    pub fn encode(&self, sequence: u64, message: &Message, out: &mut Vec<u8>) {
+        let Message { stamp: _, enqueued, qos, dup, will, properties, system_properties, body } = message;
+        out.reserve(2 + self.0.len() + 32 + body.len());
+        out.extend_from_slice(&[FORMAT, TELEMETRY]);
+        out.extend_from_slice(&self.0);
+        let start = std::mem::take(out);
+        let head = (sequence, enqueued, qos, dup, will, properties, system_properties, body.len());
+        *out = extend(start, &head);
+        out.extend_from_slice(body);
+    }
+}
+
+/// The number of [`RecordBody::Telemetry`] among its variants.
+const TELEMETRY: u8 = 1;
+
+/// The fields of a stored message behind its format and kind; `None` if the bytes are of something else.
+pub(crate) fn telemetry_fields(stored: &[u8]) -> Option<&[u8]> {
+    stored.strip_prefix(&[FORMAT, TELEMETRY])
+}
+
+fn extend(out: Vec<u8>, value: &impl Serialize) -> Vec<u8> {
+    postcard::to_extend(value, out).expect("a record has only values that postcard encodes, and memory grows")
+}
+
 /// Bytes that are no record of a format known here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
@@ -110,8 +149,7 @@ impl RecordBody {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(FORMAT);
         let start = std::mem::take(out);
-        *out =
-            postcard::to_extend(self, start).expect("a record has only values that postcard encodes, and memory grows");
+        *out = extend(start, self);
     }
 
     /// Reads the stored form.
@@ -129,7 +167,56 @@ impl RecordBody {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Two writers of one format: what they write must never differ, or a reader of old records would not read new ones.
+        #[test]
+        fn a_message_is_written_as_its_record_is(
+            (sequence, enqueued) in any::<(u64, u64)>(),
+            (at_least_once, dup, will) in any::<(bool, bool, bool)>(),
+            properties in proptest::collection::vec(("\\PC{0,200}", proptest::option::of("\\PC{0,8}")), 0..4),
+            system_properties in proptest::collection::vec(("[a-z]{0,4}", "\\PC{0,8}"), 0..4),
+            body in proptest::collection::vec(any::<u8>(), 0..400),
+            (device, module) in ("[A-Za-z0-9#]{1,128}", proptest::option::of("[a-z]{1,9}")),
+            (generation, boot, counter) in any::<(u64, u32, u64)>(),
+            auth_method in prop_oneof![
+                Just(AuthMethod::Sas), Just(AuthMethod::X509Bound), Just(AuthMethod::X509Authority)
+            ],
+        ) {
+            let stamp = SessionStamp {
+                client: ClientIdentity {
+                    hub: "default".parse().unwrap(),
+                    device_id: device.parse().unwrap(),
+                    module_id: module.map(|module| module.parse().unwrap()),
+                },
+                generation: GenerationId(generation),
+                auth_method,
+                key_fingerprint: KeyFingerprint([boot as u8; 32]),
+                epoch: SessionEpoch { boot, counter },
+            };
+            let (enqueued, qos) = (Timestamp(enqueued), if at_least_once { QoS::AtLeastOnce } else { QoS::AtMostOnce });
+            let message = Message {
+                stamp: Arc::new(stamp.clone()),
+                enqueued, qos, dup, will,
+                properties: properties.clone(),
+                system_properties: system_properties.clone(),
+                body: body.clone().into(),
+            };
+            let mut written = vec![7];
+            stamp.encoded().encode(sequence, &message, &mut written);
+            let record = TelemetryRecord {
+                stamp, sequence, enqueued, qos, dup, will, properties, system_properties, body,
+            };
+            let mut wanted = vec![7];
+            RecordBody::Telemetry(record).encode(&mut wanted);
+            prop_assert_eq!(written, wanted);
+        }
+    }
 
     #[test]
     fn reads_back_what_it_wrote_and_refuses_a_newer_format() {

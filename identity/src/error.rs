@@ -4,8 +4,8 @@
 use std::fmt;
 
 use crate::{
-    AuthorityName, BatchLabel, DeviceId, EnrollmentGroupId, EnrollmentRef, HubName, KeyFingerprint, RegistrationId,
-    RevocationTarget, Timestamp,
+    AuthorityName, BatchLabel, ClientIdentity, DeviceId, EnrollmentGroupId, EnrollmentRef, HubName, KeyFingerprint,
+    ModuleId, RegistrationId, RevocationTarget, Timestamp,
 };
 
 /// A stable error code: HTTP status × 1000 + serial. The same in a log line, a CLI error and an HTTP body.
@@ -40,6 +40,8 @@ pub enum KeyOwner {
     Group(EnrollmentGroupId),
     /// A hub device made by hand.
     Device(HubName, DeviceId),
+    /// A module of a hub device.
+    Module(HubName, DeviceId, ModuleId),
 }
 
 impl fmt::Display for KeyOwner {
@@ -48,6 +50,7 @@ impl fmt::Display for KeyOwner {
             Self::Registration(id) => write!(f, "registration {id}"),
             Self::Group(id) => write!(f, "enrollment group {id}"),
             Self::Device(hub, id) => write!(f, "device {id} of hub {hub}"),
+            Self::Module(hub, id, module) => write!(f, "module {module} of device {id} of hub {hub}"),
         }
     }
 }
@@ -279,6 +282,16 @@ pub enum Refusal {
         /// Why.
         why: String,
     },
+    /// The device has as many modules as it may have.
+    #[error("device {device_id} of hub {hub} has {max} modules, which is the most")]
+    TooManyModules {
+        /// The hub.
+        hub: HubName,
+        /// The device.
+        device_id: DeviceId,
+        /// The limit.
+        max: usize,
+    },
     /// The service cannot store anything now; reads go on.
     #[error("the registry takes no writes: {why}")]
     Unavailable {
@@ -310,6 +323,10 @@ pub enum Subject {
     Standing(KeyOwner),
     /// A batch: no enrollment carries its label.
     Batch(BatchLabel),
+    /// A module of a hub device.
+    Module(HubName, DeviceId, ModuleId),
+    /// The twin of a device or module.
+    Twin(ClientIdentity),
 }
 
 impl fmt::Display for Subject {
@@ -325,6 +342,8 @@ impl fmt::Display for Subject {
             Self::Revocation(target) => write!(f, "revocation of {target}"),
             Self::Batch(label) => write!(f, "enrollment with the batch label {label}"),
             Self::Standing(owner) => write!(f, "suspicion against {owner}"),
+            Self::Module(hub, id, module) => write!(f, "module {module} of device {id} of hub {hub}"),
+            Self::Twin(client) => write!(f, "twin of {client}"),
         }
     }
 }
@@ -356,7 +375,8 @@ impl Refusal {
                 Subject::Registration(_) => (404_202, "DeviceRegistrationNotFound"),
                 Subject::Operation(_) => (404_203, "OperationNotFound"),
                 Subject::Group(_) => (404_204, "EnrollmentGroupNotFound"),
-                Subject::Device(..) => (404_001, "DeviceNotFound"),
+                Subject::Device(..) | Subject::Twin(_) => (404_001, "DeviceNotFound"),
+                Subject::Module(..) => (404_010, "ModuleNotFound"),
                 Subject::Hub(_) => (404_208, "LinkedHubNotFound"),
                 Subject::Revocation(_) => (404_210, "RevocationNotFound"),
                 Subject::Standing(_) => (404_211, "StandingNotFound"),
@@ -367,6 +387,7 @@ impl Refusal {
                 Subject::Enrollment(_) => (409_201, "EnrollmentConflict"),
                 Subject::Group(_) => (409_202, "EnrollmentGroupConflict"),
                 Subject::Device(..) => (409_001, "DeviceAlreadyExists"),
+                Subject::Module(..) => (409_301, "ModuleAlreadyExistsOnDevice"),
                 Subject::Authority(_) => (409_210, "CertificateAuthorityConflict"),
                 _ => (409_203, "RegistrationStatusConflict"),
             },
@@ -381,6 +402,7 @@ impl Refusal {
             Self::Superseded { .. } => (429_004, "SessionSuperseded"),
             Self::WeakKey { .. } => (400_004, "WeakKey"),
             Self::Throttled { .. } => (429_001, "ThrottlingException"),
+            Self::TooManyModules { .. } => (413_003, "TooManyModulesOnDevice"),
             Self::Unavailable { .. } => (503_001, "ServiceUnavailable"),
         };
         ErrorCode { number, name }
@@ -464,6 +486,7 @@ impl Refusal {
             }
             Self::WeakKey { .. } => "make a new key on the device, and enrol that".into(),
             Self::Throttled { .. } => "slow the client down, or raise the limit in `[limits]`".into(),
+            Self::TooManyModules { .. } => "delete modules that are no longer used".into(),
             Self::Unavailable { .. } => "see the server's log; free disk space or restart the server".into(),
         }
     }
@@ -494,7 +517,7 @@ impl Refusal {
             Self::NotFound(_) => "Not found",
             Self::PreconditionFailed(_) => "Precondition failed",
             Self::Invalid { .. } => "The request is invalid",
-            Self::TooLarge { .. } => "The request is too large",
+            Self::TooLarge { .. } | Self::TooManyModules { .. } => "The request is too large",
             Self::Revoked { .. } | Self::KeyDenied { .. } | Self::Barred { .. } => "Unauthorized",
             Self::Quarantined { .. } | Self::OlderSessionLives { .. } | Self::Superseded { .. } => "Try again later",
             Self::WeakKey { .. } => "The key is not acceptable",

@@ -16,6 +16,7 @@ pub mod hubs;
 pub mod id;
 pub mod json;
 pub mod key;
+pub mod module;
 pub mod registration;
 pub mod revocation;
 pub mod sas;
@@ -23,6 +24,7 @@ pub mod seal;
 pub mod standing;
 pub mod subscription;
 pub mod time;
+pub mod twin;
 pub mod vault;
 pub mod weak;
 
@@ -39,6 +41,7 @@ pub use id::{
     ModuleId, OperationId, RegistrationId, TrackingId,
 };
 pub use key::{SharedAccessKey, derive_device_key};
+pub use module::ModuleIdentity;
 pub use registration::Registration;
 pub use revocation::{Facets, Revocation, RevocationTarget};
 pub use sas::SasToken;
@@ -46,5 +49,6 @@ pub use seal::{MasterKey, Sealed};
 pub use standing::{CloneEvidence, ClonePolicy, Continuity, Standing, StandingState};
 pub use subscription::{ClientIdentity, QoS, Subscription};
 pub use time::Timestamp;
+pub use twin::{Twin, TwinEdit};
 pub use vault::{KeySlot, Vault};
 pub use weak::SymmetricWeakness;

@@ -224,35 +224,39 @@ impl House {
         let span = info_span!("connection", listener = self.settings.name, id = connection_id, client.addr = %peer);
         let counted = Counted::new(&self.metrics, Gauge::Connections);
         let house = Arc::clone(self);
+        let held = (connection, counted, UntilEnd(unauthenticated.clone()));
+        // A task is as large as the largest of its states, for as long as it lives, and a session is idle for most of that: each
+        // part of a connection's life is a box of its own, and ends with it.
         let task = async move {
-            let _held = (connection, counted, UntilEnd(unauthenticated.clone()));
-            let local = stream.local_addr().unwrap_or(house.local);
-            let info = fresh(peer, local, connection_id, unauthenticated);
-            tokio::select! {
-                () = house.cut.cancelled() => {}
-                () = house.connection(stream, info, place, service) => {}
-            }
+            let _held = held;
+            let cut = house.cut.clone();
+            let life = async move {
+                let local = stream.local_addr().unwrap_or(house.local);
+                let info = Box::new(fresh(peer, local, connection_id, unauthenticated));
+                if let Some((stream, info)) = Box::pin(house.secure(stream, info, place)).await {
+                    Box::pin(service.serve(stream, *info, house.stop.clone())).await;
+                }
+            };
+            cut.run_until_cancelled(Box::pin(life)).await;
         };
         Some(task.instrument(span))
     }
 
-    /// From the socket to the end of the service.
-    async fn connection<S: Service>(
+    /// From the socket to the byte stream that the service gets; `None` if the connection ended on the way.
+    async fn secure(
         &self,
         stream: TcpStream,
-        mut info: ConnectionInfo,
+        mut info: Box<ConnectionInfo>,
         place: Option<OwnedSemaphorePermit>,
-        service: S,
-    ) {
+    ) -> Option<(Box<dyn ByteStream>, Box<ConnectionInfo>)> {
         let stream: Box<dyn ByteStream> = match &self.transport {
             Transport::Plain => Box::new(stream),
             Transport::Tls(tls) => {
                 let in_flight = Counted::new(&self.metrics, Gauge::Handshakes);
                 let deadline = self.settings.handshake_deadline;
-                // Boxed: the state of a handshake is larger than that of most services, and would stay in the task.
-                let handshake = Box::pin(handshake(tls, stream, deadline, &self.pressure, &self.handshakes));
+                let handshake = handshake(tls, stream, deadline, &self.pressure, &self.handshakes);
                 let done = tokio::select! {
-                    () = self.stop.cancelled() => return,
+                    () = self.stop.cancelled() => return None,
                     done = handshake => done,
                 };
                 drop((in_flight, place));
@@ -262,11 +266,14 @@ impl House {
                         self.metrics.count_handshake(info.resumed);
                         stream
                     }
-                    Err((cause, detail)) => return self.failed(cause, info.peer, &detail),
+                    Err((cause, detail)) => {
+                        self.failed(cause, info.peer, &detail);
+                        return None;
+                    }
                 }
             }
         };
-        service.serve(stream, info, self.stop.clone()).await;
+        Some((stream, info))
     }
 
     fn failed(&self, cause: Refused, peer: SocketAddr, detail: &str) {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
     AuthorityName, DenyRule, DeviceId, EnrollmentGroupId, EnrollmentRef, GenerationId, HubName, KeyFingerprint,
-    OperationId, RegistrationId, RevocationTarget, Timestamp,
+    ModuleId, OperationId, RegistrationId, RevocationTarget, Timestamp,
 };
 
 use crate::registry::Actor;
@@ -280,11 +280,61 @@ pub enum LeafEvent {
         device_id: DeviceId,
         /// The life that ended.
         generation: GenerationId,
+        /// Its modules, which ended with it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        modules: Vec<ModuleId>,
     },
     /// A registry was restored from a backup, and began a new log: always the first leaf of one.
     LogContinued {
         /// The checkpoint of the log before, as the backup had it: a signed note.
         previous: String,
+    },
+    /// A module of a hub device was made or changed.
+    ModulePut {
+        /// Its hub.
+        hub: HubName,
+        /// Its device.
+        device_id: DeviceId,
+        /// Which.
+        module_id: ModuleId,
+        /// In which life.
+        generation: GenerationId,
+        /// Replaced, not made.
+        replaced: bool,
+        /// Its keys.
+        keys: Vec<KeyFingerprint>,
+        /// Collisions that compat mode let pass.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
+    },
+    /// A module of a hub device was deleted.
+    ModuleDeleted {
+        /// Its hub.
+        hub: HubName,
+        /// Its device.
+        device_id: DeviceId,
+        /// Which.
+        module_id: ModuleId,
+        /// The life that ended.
+        generation: GenerationId,
+    },
+    /// An operator wrote to a twin. What was written stays private.
+    TwinEdited {
+        /// The hub.
+        hub: HubName,
+        /// The device.
+        device_id: DeviceId,
+        /// The module, if it is a module's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        module_id: Option<ModuleId>,
+        /// The twin's version from now on.
+        version: u64,
+        /// Tags were written.
+        tags: bool,
+        /// Desired properties were written.
+        desired: bool,
+        /// Replaced, not merged into.
+        replaced: bool,
     },
 }
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
     Authority, AuthorityName, ClientIdentity, Continuity, DenyRule, DeviceId, DeviceIdentity, EnrollmentGroup,
-    EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, Registration, RegistrationId, Revocation,
-    RevocationList, RevocationTarget, Standing, Subscription,
+    EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, ModuleId, ModuleIdentity, Registration,
+    RegistrationId, Revocation, RevocationList, RevocationTarget, Standing, Subscription, Twin,
 };
 
 use crate::registry::{Change, Fault, RegistryView};
@@ -27,6 +27,8 @@ pub struct Memory {
     pub revocations: BTreeMap<RevocationTarget, Revocation>,
     pub standings: BTreeMap<KeyOwner, Standing>,
     pub continuity: BTreeMap<RegistrationId, Continuity>,
+    pub twins: BTreeMap<ClientIdentity, Twin>,
+    pub modules: BTreeMap<(HubName, DeviceId, ModuleId), ModuleIdentity>,
 }
 
 impl Memory {
@@ -56,6 +58,12 @@ impl Memory {
             Change::DeleteStanding(owner) => drop(self.standings.remove(&owner)),
             Change::PutContinuity(id, counter) => drop(self.continuity.insert(id, counter)),
             Change::DeleteContinuity(id) => drop(self.continuity.remove(&id)),
+            Change::PutTwin(it) => drop(self.twins.insert(it.client.clone(), *it)),
+            Change::DeleteTwin(client) => drop(self.twins.remove(&client)),
+            Change::PutModule(it) => {
+                drop(self.modules.insert((it.hub.clone(), it.device_id.clone(), it.module_id.clone()), *it));
+            }
+            Change::DeleteModule(hub, device, module) => drop(self.modules.remove(&(hub, device, module))),
         }
     }
 }
@@ -105,5 +113,15 @@ impl RegistryView for Memory {
     }
     fn continuity(&self, id: &RegistrationId) -> Result<Option<Continuity>, Fault> {
         Ok(self.continuity.get(id).copied())
+    }
+    fn twin(&self, client: &ClientIdentity) -> Result<Option<Twin>, Fault> {
+        Ok(self.twins.get(client).cloned())
+    }
+    fn module(&self, hub: &HubName, device: &DeviceId, module: &ModuleId) -> Result<Option<ModuleIdentity>, Fault> {
+        Ok(self.modules.get(&(hub.clone(), device.clone(), module.clone())).cloned())
+    }
+    fn modules(&self, hub: &HubName, device: &DeviceId) -> Result<Vec<ModuleIdentity>, Fault> {
+        let all = self.modules.values();
+        Ok(all.filter(|found| found.hub == *hub && found.device_id == *device).cloned().collect())
     }
 }

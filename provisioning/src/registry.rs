@@ -11,8 +11,8 @@ use unicity_identity::json::JsonText;
 use unicity_identity::{
     Authority, AuthorityName, BatchLabel, ClientIdentity, CloneEvidence, Continuity, DenyRule, DeviceId,
     DeviceIdentity, DeviceStatus, EnrollmentGroup, EnrollmentGroupId, Entropy, HubName, IndividualEnrollment,
-    KeyFingerprint, Refusal, Registration, RegistrationId, Revocation, RevocationList, RevocationTarget, Standing,
-    Subscription, Timestamp,
+    KeyFingerprint, ModuleId, ModuleIdentity, Refusal, Registration, RegistrationId, Revocation, RevocationList,
+    RevocationTarget, Standing, Subscription, Timestamp, Twin, TwinEdit,
 };
 
 use crate::attest::Attested;
@@ -150,6 +150,27 @@ pub trait RegistryView {
     fn continuity(&self, _id: &RegistrationId) -> Result<Option<Continuity>, Fault> {
         Ok(None)
     }
+    /// The stored twin of a device or module; `None`: it was never written to.
+    ///
+    /// # Errors
+    /// As above.
+    fn twin(&self, _client: &ClientIdentity) -> Result<Option<Twin>, Fault> {
+        Ok(None)
+    }
+    /// A module of a hub device.
+    ///
+    /// # Errors
+    /// As above.
+    fn module(&self, hub: &HubName, device: &DeviceId, module: &ModuleId) -> Result<Option<ModuleIdentity>, Fault> {
+        Ok(self.modules(hub, device)?.into_iter().find(|found| found.module_id == *module))
+    }
+    /// All modules of a hub device, in the order of their ids.
+    ///
+    /// # Errors
+    /// As above.
+    fn modules(&self, _hub: &HubName, _device: &DeviceId) -> Result<Vec<ModuleIdentity>, Fault> {
+        Ok(Vec::new())
+    }
     /// A number that rises whenever a group, an authority, a revocation list or a rule about a serial number changes: what is made of
     /// them can be kept until then. `None`: not known, keep nothing.
     fn trust_version(&self) -> Option<u64> {
@@ -206,6 +227,18 @@ pub trait Registry: RegistryView + Send + Sync {
         after: Option<&DeviceId>,
         limit: usize,
     ) -> Result<Page<DeviceIdentity>, Fault>;
+    /// Modules of all devices of one hub after the module `after`, in the order of device and module ids.
+    ///
+    /// # Errors
+    /// As above.
+    fn list_modules(
+        &self,
+        _hub: &HubName,
+        _after: Option<(&DeviceId, &ModuleId)>,
+        _limit: usize,
+    ) -> Result<Page<ModuleIdentity>, Fault> {
+        Ok(Page { items: Vec::new(), more: false })
+    }
 }
 
 /// The registry did not do what a request asked.
@@ -397,6 +430,33 @@ pub enum Command {
         /// All of them.
         subscriptions: Option<Vec<Subscription>>,
     },
+    /// A twin is written to, by an operator or by its device.
+    EditTwin {
+        /// Whose.
+        client: ClientIdentity,
+        /// What changes.
+        edit: Box<TwinEdit>,
+        /// On which condition; a twin is there as long as its device or module is.
+        precondition: Precondition,
+    },
+    /// A module is made or changed.
+    PutModule {
+        /// What to store.
+        draft: Box<ModuleDraft>,
+        /// On which condition.
+        precondition: Precondition,
+    },
+    /// A module is deleted.
+    DeleteModule {
+        /// Its hub.
+        hub: HubName,
+        /// Its device.
+        device_id: DeviceId,
+        /// Which.
+        module_id: ModuleId,
+        /// On which condition.
+        precondition: Precondition,
+    },
 }
 
 /// What becomes of a standing.
@@ -491,6 +551,23 @@ pub struct DeviceDraft {
     pub iot_edge: bool,
 }
 
+/// A module as an operator gives it.
+#[derive(Debug, Clone)]
+pub struct ModuleDraft {
+    /// Its hub.
+    pub hub: HubName,
+    /// Its device, which must be there.
+    pub device_id: DeviceId,
+    /// Which.
+    pub module_id: ModuleId,
+    /// How it proves itself; generated keys if none were given.
+    pub authentication: DeviceAuthentication,
+    /// Whether the request named keys: if not, an update keeps the stored ones.
+    pub keys_given: bool,
+    /// Who looks after it.
+    pub managed_by: Option<String>,
+}
+
 /// What came of a command.
 #[derive(Debug, Clone)]
 pub enum Outcome {
@@ -521,6 +598,10 @@ pub enum Outcome {
     Standing(Box<Standing>),
     /// Done; nothing to show.
     Done,
+    /// The stored twin.
+    Twin(Box<Twin>),
+    /// The stored module.
+    Module(Box<ModuleIdentity>),
 }
 
 /// What a revocation did with its one record.
@@ -588,4 +669,12 @@ pub enum Change {
     PutContinuity(RegistrationId, Continuity),
     /// Forgets one.
     DeleteContinuity(RegistrationId),
+    /// Stores a twin.
+    PutTwin(Box<Twin>),
+    /// Removes one.
+    DeleteTwin(ClientIdentity),
+    /// Stores a module.
+    PutModule(Box<ModuleIdentity>),
+    /// Removes one.
+    DeleteModule(HubName, DeviceId, ModuleId),
 }

@@ -121,7 +121,7 @@ pub(crate) fn denied(view: &dyn RegistryView, key: KeyFingerprint) -> Result<Ref
     let facets = match &holder {
         Some(KeyOwner::Registration(id)) => of_registration(view, id)?,
         Some(KeyOwner::Group(id)) => Facets { group: Some(id.clone()), ..Facets::default() },
-        Some(KeyOwner::Device(..)) | None => Facets::default(),
+        Some(KeyOwner::Device(..) | KeyOwner::Module(..)) | None => Facets::default(),
     };
     let facets = Facets { proven: Some(key), ..facets };
     Ok(match view.revoked()?.covers(&facets) {

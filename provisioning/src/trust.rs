@@ -11,8 +11,8 @@ use unicity_identity::{
 use crate::registry::{Fault, RegistryView};
 use crate::revocation_list;
 use crate::x509::{
-    Anchor, Certificate, ChainRefusal, CrlSet, DeniedBy, DenyList, DeviceChain, RevocationRefusal, StalePolicy,
-    Verified, line_of, nearest_anchor, verify,
+    Anchor, Certificate, ChainRefusal, CrlSet, DeniedBy, DenyList, DeviceChain, DeviceMemo, RevocationRefusal,
+    StalePolicy, Verified, line_of, nearest_anchor, verify,
 };
 
 /// The certificates that a client sent in its handshake, read once a connection.
@@ -32,6 +32,13 @@ impl PresentedChain {
     /// The refusal that explains why it could not be read.
     pub fn chain(&self) -> Result<&DeviceChain, Refusal> {
         self.0.as_ref().map_err(|refusal| chain_refusal(refusal))
+    }
+
+    /// The certificates that could be read, to parse them again: a tenth of what they take when they are parsed.
+    #[must_use]
+    pub fn ders(&self) -> Box<[Box<[u8]>]> {
+        let certificates = self.0.as_ref().map_or_else(|_| [].as_slice(), DeviceChain::certificates);
+        certificates.iter().map(|certificate| certificate.der().into()).collect()
     }
 
     /// What was shown, as JSON, for a refusal by `check` that looks at more than the chain.
@@ -126,6 +133,8 @@ pub struct Trust {
     hub_anchors: Vec<Anchor>,
     crls: CrlSet,
     deny: DenyList,
+    /// Signatures on devices' certificates that were found valid.
+    devices: Arc<DeviceMemo>,
     /// Records that could not be used, for the log.
     pub unusable: Vec<String>,
 }
@@ -136,7 +145,11 @@ impl Trust {
     /// # Errors
     /// [`Fault`] if the registry could not be read.
     pub fn load(view: &dyn RegistryView) -> Result<Self, Fault> {
-        let mut trust = Self::default();
+        Self::load_with(view, Arc::default())
+    }
+
+    fn load_with(view: &dyn RegistryView, devices: Arc<DeviceMemo>) -> Result<Self, Fault> {
+        let mut trust = Self { devices, ..Self::default() };
         for authority in view.authorities()? {
             let anchor = trust.anchor(authority.name.as_str(), &authority.der, authority.verified);
             trust.hub_anchors.extend(anchor);
@@ -165,7 +178,7 @@ impl Trust {
             .map_err(|error| error.to_string())
             .and_then(|certificate| Anchor::new(name, certificate, verified).map_err(|error| error.to_string()));
         match made {
-            Ok(anchor) => Some(anchor),
+            Ok(anchor) => Some(anchor.with_devices(Arc::clone(&self.devices))),
             Err(why) => {
                 self.unusable.push(format!("authority {name}: {why}"));
                 None
@@ -338,7 +351,9 @@ impl TrustCache {
         {
             return Ok(Arc::clone(trust));
         }
-        let trust = Arc::new(Trust::load(view)?);
+        // Whom one trusts has changed, not which signatures are right.
+        let devices = kept.as_ref().map(|(_, trust)| Arc::clone(&trust.devices)).unwrap_or_default();
+        let trust = Arc::new(Trust::load_with(view, devices)?);
         *kept = Some((version, Arc::clone(&trust)));
         Ok(trust)
     }

@@ -16,7 +16,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use unicity_identity::{SasToken, SharedAccessKey};
 
+use crate::cli::output;
 use crate::clock;
+use crate::curl::{Curl, is_read};
 use crate::datadir::DataDir;
 use crate::error::{CommandError, Context as _, Outcome};
 
@@ -26,6 +28,8 @@ pub(crate) struct Target {
     pub(crate) data: PathBuf,
     pub(crate) connection_string: Option<String>,
     pub(crate) ca: Option<PathBuf>,
+    /// Show calls instead of results; how `unicity sas` is told of this server.
+    pub(crate) curl: Option<String>,
 }
 
 /// Which service's key a call needs.
@@ -94,6 +98,7 @@ pub(crate) struct Client {
     connection: ConnectionString,
     tls: TlsConnector,
     server_name: ServerName<'static>,
+    curl: Option<Curl>,
 }
 
 /// An answer with its JSON body; `Null` if it had none.
@@ -116,7 +121,7 @@ impl Client {
                 }
                 _ => (connection.host.clone(), 443),
             };
-            return Self::new(None, host, port, connection, &ca);
+            return Ok(Self::new(None, host, port, connection, &ca)?.showing(target.curl.clone(), &ca));
         }
         if !data.is_initialized() {
             return Err(CommandError::new(format!("{} holds no Unicity data", data.path().display())).hint(
@@ -131,25 +136,25 @@ impl Client {
         let path = data.connection_strings();
         let text = std::fs::read(&path).context(format!("cannot read {}", path.display()))?;
         let strings: Value = serde_json::from_slice(&text).context(format!("{} is damaged", path.display()))?;
-        let text = match audience {
-            Audience::Dps => strings.get("dps"),
-            Audience::Hub(Some(name)) => strings.get("hubs").and_then(|hubs| hubs.get(name)),
-            Audience::Hub(None) => {
-                let hubs = strings.get("hubs").and_then(Value::as_object);
-                hubs.and_then(|hubs| hubs.get("default").or_else(|| hubs.values().next()))
-            }
-        };
-        let text = text.and_then(Value::as_str).ok_or_else(|| {
-            let name = match audience {
-                Audience::Hub(Some(name)) => format!("hub {name}"),
-                Audience::Hub(None) => "a hub".to_owned(),
-                Audience::Dps => "the provisioning service".to_owned(),
-            };
-            CommandError::new(format!("{} has no connection string for {name}", path.display()))
-        })?;
-        let connection = ConnectionString::parse(text)?;
+        let (connection, hub) = own_connection(&strings, audience, &path)?;
         let host = connection.host.clone();
-        Self::new(Some(reachable(run.https)), host, run.https.port(), connection, &ca)
+        let client = Self::new(Some(reachable(run.https)), host, run.https.port(), connection, &ca)?;
+        let sas = target.curl.as_ref().map(|sas| match hub {
+            Some(hub) => format!("{sas} --hub {hub}"),
+            None => sas.clone(),
+        });
+        Ok(client.showing(sas, &ca))
+    }
+
+    /// Makes it show its calls, if `sas` says how a token for this server is made.
+    fn showing(mut self, sas: Option<String>, ca: &Path) -> Self {
+        self.curl = sas.map(|sas| Curl {
+            ca: ca.to_owned(),
+            sas,
+            origin: format!("https://{}", self.authority()),
+            connect_to: self.address.map(|address| format!("::{address}")),
+        });
+        self
     }
 
     fn new(
@@ -174,7 +179,7 @@ impl Client {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let server_name = ServerName::try_from(host.clone()).context(format!("{host:?} is no host name"))?;
-        Ok(Self { address, host, port, connection, tls: TlsConnector::from(Arc::new(config)), server_name })
+        Ok(Self { address, host, port, connection, tls: TlsConnector::from(Arc::new(config)), server_name, curl: None })
     }
 
     fn authority(&self) -> String {
@@ -184,6 +189,20 @@ impl Client {
 
     /// Sends one request and hands back the answer while its body still comes.
     pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Outcome<Response<Incoming>> {
+        if let Some(curl) = &self.curl {
+            output::shown_call(&curl.call(&method, path, headers, body))?;
+            std::process::exit(0);
+        }
+        self.transmit(method, path, headers, body).await
+    }
+
+    async fn transmit(
         &self,
         method: Method,
         path: &str,
@@ -232,7 +251,14 @@ impl Client {
         headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Outcome<Answer> {
-        let response = self.send(method, path, headers, body).await?;
+        if let Some(curl) = &self.curl {
+            output::shown_call(&curl.call(&method, path, headers, body))?;
+            // What follows a read depends on it; what would change something ends what can be shown.
+            if !is_read(&method, body) {
+                std::process::exit(0);
+            }
+        }
+        let response = self.transmit(method, path, headers, body).await?;
         read_answer(response).await
     }
 
@@ -249,6 +275,32 @@ impl Client {
     pub(crate) async fn get(&self, path: &str) -> Outcome<Value> {
         Ok(self.call(Method::GET, path, &[], None).await?.body)
     }
+}
+
+/// The connection string of a data directory for an audience, and the hub's name if it is a hub's.
+pub(crate) fn own_connection(
+    strings: &Value,
+    audience: &Audience,
+    path: &Path,
+) -> Outcome<(ConnectionString, Option<String>)> {
+    let hubs = strings.get("hubs").and_then(Value::as_object);
+    let (name, text) = match audience {
+        Audience::Dps => (None, strings.get("dps")),
+        Audience::Hub(Some(name)) => (Some(name.clone()), hubs.and_then(|hubs| hubs.get(name))),
+        Audience::Hub(None) => {
+            let found = hubs.and_then(|hubs| hubs.get_key_value("default").or_else(|| hubs.iter().next()));
+            (found.map(|(name, _)| name.clone()), found.map(|(_, text)| text))
+        }
+    };
+    let text = text.and_then(Value::as_str).ok_or_else(|| {
+        let name = match audience {
+            Audience::Hub(Some(name)) => format!("hub {name}"),
+            Audience::Hub(None) => "a hub".to_owned(),
+            Audience::Dps => "the provisioning service".to_owned(),
+        };
+        CommandError::new(format!("{} has no connection string for {name}", path.display()))
+    })?;
+    Ok((ConnectionString::parse(text)?, name))
 }
 
 /// Reads an answer to its end; an error status becomes the error that it describes.

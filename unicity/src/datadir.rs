@@ -134,6 +134,8 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Outcome {
     file.sync_all().context(what())?;
     fs::rename(&temporary, path).context(what())?;
     if let Some(folder) = path.parent() {
+        // A bare file name lies in the folder here.
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         File::open(folder).and_then(|folder| folder.sync_all()).context(what())?;
     }
     Ok(())

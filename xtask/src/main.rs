@@ -9,6 +9,7 @@ mod counts;
 mod deny;
 mod fail;
 mod lint;
+mod node;
 mod python;
 mod report;
 mod run;

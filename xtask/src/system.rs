@@ -27,6 +27,8 @@ const NEEDS: &[Need] = &[
     },
     Need { what: "chromium", package: "chromium", probe: &["chromium", "--version"] },
     Need { what: "Python 3", package: "python3", probe: &["python3", "--version"] },
+    Need { what: "Node.js", package: "nodejs", probe: &["node", "--version"] },
+    Need { what: "npm", package: "npm", probe: &["npm", "--version"] },
     Need { what: "Python's venv module", package: "python3-venv", probe: &["python3", "-c", "import venv, ensurepip"] },
 ];
 

@@ -5,7 +5,7 @@ use crate::fail::Fail;
 use crate::report::Report;
 use crate::run::Step;
 use crate::workspace::Workspace;
-use crate::{python, system};
+use crate::{node, python, system};
 
 /// What to run.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -60,11 +60,11 @@ impl Options {
 pub(crate) fn run(workspace: &Workspace, options: &Options, report: &mut Report) {
     let end_to_end = options.wants(Kind::EndToEnd);
     // First what needs the network: it fails soon or not at all.
-    let python = end_to_end
+    let clients = end_to_end
         .then(|| {
             report.stage("set-up", || {
                 system::prepare(&workspace.root)?;
-                python::prepare(workspace)
+                Ok((python::prepare(workspace)?, node::prepare(workspace)?))
             })
         })
         .flatten();
@@ -81,7 +81,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options, report: &mut Report)
             step.watch(|line| Runner::Libtest.read(line).into_iter().for_each(|found| *counts += found))
         });
     }
-    let Some(python) = python else { return };
+    let Some((python, node_modules)) = clients else { return };
     if report.stage("build the binaries", || build_binaries(workspace, options.release)).is_none() {
         return;
     }
@@ -92,6 +92,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options, report: &mut Report)
             .args(&options.pytest)
             .env("UNICITY_BIN", workspace.binary("unicity", options.release))
             .env("LOADTEST_BIN", workspace.binary("loadtest", options.release))
+            .env("NODE_PATH", &node_modules)
             .env("PYTHONPYCACHEPREFIX", workspace.target.join("pycache"))
             .env("PYTHONUNBUFFERED", "1");
         step.watch(|line| Runner::Pytest.read(line).into_iter().for_each(|found| *counts += found))

@@ -5,7 +5,7 @@ mod bulk;
 mod filter;
 mod group;
 mod individual;
-mod paging;
+pub(crate) mod paging;
 mod registration;
 mod show;
 mod terms;

@@ -16,18 +16,18 @@ const PAGE_MAX: usize = 1000;
 /// Records that one request looks at. A filter that hardly anything passes then gives short pages instead of long waits.
 const SCAN_MAX: usize = 10_000;
 
-const CONTINUATION: &str = "x-ms-continuation";
+pub(crate) const CONTINUATION: &str = "x-ms-continuation";
 
 /// Which page a client wants.
-pub(super) struct Paging {
+pub(crate) struct Paging {
     /// At most so many items.
-    pub(super) limit: usize,
+    pub(crate) limit: usize,
     after: Option<String>,
 }
 
 impl Paging {
     /// Reads `x-ms-max-item-count` and `x-ms-continuation`. A count of 0 or below is none (.NET, CLI).
-    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Failure> {
+    pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Failure> {
         let text = |name: &str| match headers.get(name) {
             None => Ok(None),
             Some(value) => match value.to_str() {
@@ -51,6 +51,11 @@ impl Paging {
             }
         };
         Ok(Self { limit, after })
+    }
+
+    /// What the token of the page before holds.
+    pub(crate) fn after_text(&self) -> Option<&str> {
+        self.after.as_deref()
     }
 
     /// The last id of the page before.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms, ReprovisionPolicy};
 use unicity_identity::json::JsonText;
-use unicity_identity::{Entropy, HubHost, ProvisioningStatus, Refusal};
+use unicity_identity::{ClientIdentity, Entropy, GenerationId, HubHost, ProvisioningStatus, Refusal, Timestamp, Twin};
 use unicity_provisioning::registry::TermsDraft;
 
 use super::attestation::{self, AttestationBody, Given, Scope};
@@ -98,6 +98,10 @@ pub(super) fn draft(
     if body.initial_twin.as_ref().is_some_and(|twin| !twin.is_object() && !twin.is_null()) {
         return Err(Failure::invalid("initialTwin", "it is not a JSON object".into()));
     }
+    let initial_twin = free_json("initialTwin", body.initial_twin, shared.settings.free_json_bytes_max)?;
+    if let Some(twin) = &initial_twin {
+        check_initial_twin(twin)?;
+    }
     let payload_max = shared.provisioning.settings().payload_bytes_max;
     Ok(TermsDraft {
         terms: EnrollmentTerms {
@@ -110,7 +114,7 @@ pub(super) fn draft(
                 migrate_device_data: policy.migrate_device_data.unwrap_or(true),
             }),
             iot_edge: body.capabilities.and_then(|capabilities| capabilities.iot_edge).unwrap_or(false),
-            initial_twin: free_json("initialTwin", body.initial_twin, shared.settings.free_json_bytes_max)?,
+            initial_twin,
             payload: free_json("payload", body.payload, payload_max)?,
             clone_policy: match body.clone_policy {
                 // A service SDK drops members that it does not know: what is left out stays as it was.
@@ -121,6 +125,19 @@ pub(super) fn draft(
         },
         keys_given: given,
     })
+}
+
+/// A twin that breaks the rules would only be missed at the device's first boot, far away from whoever wrote the enrollment.
+fn check_initial_twin(initial: &JsonText) -> Result<(), Failure> {
+    let device = Twin::new(
+        ClientIdentity { hub: super::parse_id("any")?, device_id: super::parse_id("any")?, module_id: None },
+        GenerationId(0),
+        Timestamp::default(),
+    );
+    match device.with_initial(initial, Timestamp::default()) {
+        Err(Refusal::Invalid { what, why }) => Err(Failure::invalid(format!("initialTwin.{what}"), why)),
+        other => Ok(other.map(drop)?),
+    }
 }
 
 fn allocation_policy(text: &str) -> Result<AllocationPolicy, Failure> {

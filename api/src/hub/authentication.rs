@@ -139,6 +139,15 @@ pub(super) fn show(authentication: &DeviceAuthentication, vault: Option<&Vault>)
         (DeviceAuthentication::Sas { primary, secondary }, Some(vault)) => shown(vault, [primary, secondary])?,
         _ => json!({"primaryKey": null, "secondaryKey": null}),
     };
+    Ok(json!({
+        "symmetricKey": keys,
+        "x509Thumbprint": show_thumbprints(authentication),
+        "type": authentication.kind(),
+    }))
+}
+
+/// The thumbprints of the certificates; `null` where there is none.
+pub(super) fn show_thumbprints(authentication: &DeviceAuthentication) -> Value {
     let thumbprint = |binding: Option<&CertificateBinding>| {
         binding.map(|binding| binding.thumbprint.iter().map(|byte| format!("{byte:02X}")).collect::<String>())
     };
@@ -148,11 +157,7 @@ pub(super) fn show(authentication: &DeviceAuthentication, vault: Option<&Vault>)
         }
         _ => [None, None],
     };
-    Ok(json!({
-        "symmetricKey": keys,
-        "x509Thumbprint": {"primaryThumbprint": primary, "secondaryThumbprint": secondary},
-        "type": authentication.kind(),
-    }))
+    json!({"primaryThumbprint": primary, "secondaryThumbprint": secondary})
 }
 
 /// Whether a device proves itself by the same things as before. A key that was sealed anew is the same key.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use unicity_hub::{CloseReason, Sessions};
 use unicity_identity::error::{KeyOwner, Subject};
 use unicity_identity::{
-    ClientIdentity, DeviceId, DeviceIdentity, DeviceStatus, Facets, HubName, Refusal, Timestamp, Vault,
+    ClientIdentity, DeviceId, DeviceIdentity, DeviceStatus, Facets, HubName, ModuleIdentity, Refusal, Timestamp, Vault,
 };
 use unicity_provisioning::registry::DeviceDraft;
 use unicity_provisioning::revoked::of_registration;
@@ -25,7 +25,7 @@ use crate::revocations::mark;
 const LIST_MAX: usize = 1000;
 
 /// A time that never was; `null` would be an error to .NET.
-const NEVER: &str = "0001-01-01T00:00:00";
+pub(super) const NEVER: &str = "0001-01-01T00:00:00";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -41,19 +41,28 @@ fn client(hub: &HubName, id: &DeviceId) -> ClientIdentity {
     ClientIdentity { hub: hub.clone(), device_id: id.clone(), module_id: None }
 }
 
+/// A status as answers have it.
+pub(super) fn status_word(status: DeviceStatus) -> &'static str {
+    match status {
+        DeviceStatus::Enabled => "enabled",
+        DeviceStatus::Disabled => "disabled",
+    }
+}
+
+/// Whether a client has a session, as answers have it.
+pub(super) fn connection_state(sessions: &Sessions, client: &ClientIdentity) -> &'static str {
+    if sessions.live(client).is_some() { "Connected" } else { "Disconnected" }
+}
+
 /// A device as JSON; its keys only if `vault` is there to open them.
 pub(crate) fn show(device: &DeviceIdentity, sessions: &Sessions, vault: Option<&Vault>) -> Result<Value, Failure> {
-    let live = sessions.live(&client(&device.hub, &device.device_id)).is_some();
     let moment = |at: Option<Timestamp>| at.map_or_else(|| NEVER.to_owned(), |at| at.to_string());
     Ok(json!({
         "deviceId": device.device_id,
         "generationId": device.generation.to_string(),
         "etag": device.etag.to_base64(),
-        "connectionState": if live { "Connected" } else { "Disconnected" },
-        "status": match device.status {
-            DeviceStatus::Enabled => "enabled",
-            DeviceStatus::Disabled => "disabled",
-        },
+        "connectionState": connection_state(sessions, &client(&device.hub, &device.device_id)),
+        "status": status_word(device.status),
         "statusReason": device.status_reason,
         "connectionStateUpdatedTime": NEVER,
         "statusUpdatedTime": moment(device.status_updated),
@@ -100,16 +109,29 @@ pub(super) async fn put(shared: &Shared, id: &str, proven: &Proven) -> Result<Re
     let id: DeviceId = parse_id(id)?;
     let precondition = precondition(&proven.headers, Precondition::Absent)?;
     let body = parse_json(&proven.body)?;
+    let device = write(shared, &hub, &id, &precondition, &body, proven).await?;
+    answer(shared, &device)
+}
+
+/// Makes or changes a device as a body says.
+pub(super) async fn write(
+    shared: &Shared,
+    hub: &HubName,
+    id: &DeviceId,
+    precondition: &Precondition,
+    body: &Value,
+    proven: &Proven,
+) -> Result<Box<DeviceIdentity>, Failure> {
     for _ in 0..3 {
         // Another writer came in between, and the client does not mind: once more, on what there is now.
-        match put_over(shared, &hub, &id, &precondition, &body, proven).await {
+        match put_over(shared, hub, id, precondition, body, proven).await {
             Err(failure)
-                if precondition == Precondition::Any
+                if *precondition == Precondition::Any
                     && matches!(failure.refusal(), Some(Refusal::PreconditionFailed(_))) => {}
             result => return result,
         }
     }
-    put_over(shared, &hub, &id, &precondition, &body, proven).await
+    put_over(shared, hub, id, precondition, body, proven).await
 }
 
 /// Writes over exactly the version that it reads: whether a live session has to end follows from what is replaced.
@@ -120,7 +142,7 @@ async fn put_over(
     precondition: &Precondition,
     body: &Value,
     proven: &Proven,
-) -> Result<Response<ApiBody>, Failure> {
+) -> Result<Box<DeviceIdentity>, Failure> {
     let (hub, id) = (hub.clone(), id.clone());
     let body: DeviceBody = members(body)?;
     match body.device_id {
@@ -165,7 +187,7 @@ async fn put_over(
     };
     // Only now that the write is synced: a device that comes back at once must find it.
     cut(shared, before.as_ref(), &device);
-    answer(shared, &device)
+    Ok(device)
 }
 
 /// Ends the live session of a device that may no longer connect, or no longer with what it came with.
@@ -183,11 +205,26 @@ fn cut(shared: &Shared, before: Option<&DeviceIdentity>, after: &DeviceIdentity)
 pub(super) async fn delete(shared: &Shared, id: &str, proven: &Proven) -> Result<Response<ApiBody>, Failure> {
     let hub = proven.principal.hub()?.name.clone();
     let id: DeviceId = parse_id(id)?;
-    let client = client(&hub, &id);
-    let command = Command::DeleteDevice { hub, id, precondition: precondition(&proven.headers, Precondition::None)? };
-    shared.submit(command, &proven.principal, &mut shared.environment.entropy()).await?;
-    shared.sessions.close(&client, CloseReason::IdentityChanged("the device was deleted"));
+    remove(shared, hub, id, precondition(&proven.headers, Precondition::None)?, proven).await?;
     Ok(no_content())
+}
+
+/// Deletes a device, and ends its session and those of its modules.
+pub(super) async fn remove(
+    shared: &Shared,
+    hub: HubName,
+    id: DeviceId,
+    precondition: Precondition,
+    proven: &Proven,
+) -> Result<(), Failure> {
+    let modules = shared.provisioning.registry().modules(&hub, &id)?;
+    let client = client(&hub, &id);
+    let command = Command::DeleteDevice { hub, id, precondition };
+    shared.submit(command, &proven.principal, &mut shared.environment.entropy()).await?;
+    for client in std::iter::once(client).chain(modules.iter().map(ModuleIdentity::client)) {
+        shared.sessions.close(&client, CloseReason::IdentityChanged("the device was deleted"));
+    }
+    Ok(())
 }
 
 /// The first devices of the hub, without a way to go on: the real service's list is so. Ours under `/unicity/` has pages.

@@ -251,7 +251,7 @@ fn means(registry: &dyn Registry, target: &RevocationTarget) -> Result<Means, Fa
         }
         RevocationTarget::Key(key) => match registry.key_owner(key)? {
             None => Means { keys: 1, ..none(false) },
-            Some(KeyOwner::Device(..)) => Means { devices: 1, keys: 1, ..none(true) },
+            Some(KeyOwner::Device(..) | KeyOwner::Module(..)) => Means { devices: 1, keys: 1, ..none(true) },
             Some(KeyOwner::Registration(id)) => {
                 let also = RevocationTarget::Registration(id);
                 Means { also: vec![also.clone()], ..means(registry, &also)? }

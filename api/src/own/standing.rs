@@ -68,6 +68,7 @@ fn name(owner: &KeyOwner) -> Value {
         KeyOwner::Registration(id) => json!({"registrationId": id}),
         KeyOwner::Group(id) => json!({"enrollmentGroupId": id}),
         KeyOwner::Device(hub, id) => json!({"hub": hub, "deviceId": id}),
+        KeyOwner::Module(hub, id, module) => json!({"hub": hub, "deviceId": id, "moduleId": module}),
     }
 }
 

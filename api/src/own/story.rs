@@ -128,7 +128,7 @@ impl Sources {
         match owner {
             KeyOwner::Registration(id) => self.known_by(id.as_str()),
             KeyOwner::Group(id) => Ok(Known { group: self.registry().group(id)?, ..Known::default() }),
-            KeyOwner::Device(hub, id) => {
+            KeyOwner::Device(hub, id) | KeyOwner::Module(hub, id, _) => {
                 let mut known = Known::default();
                 known.devices.extend(self.registry().device(hub, id)?);
                 known.standings.extend(self.registry().standing(owner)?);

@@ -1,6 +1,7 @@
 //! Service tokens: the spellings of the SDKs, and every way to be refused (`service-rest.md` 2.2, 2.3, 11, 19).
 
 use http::Request;
+use unicity_api::{ApiSettings, RequestRate};
 use unicity_identity::sas::percent_encode;
 use unicity_identity::{SasToken, SharedAccessKey};
 
@@ -160,4 +161,25 @@ async fn a_stranger_learns_of_no_policy_but_the_operator_does() {
     assert!(story["cause"].as_str().unwrap().contains("guess"), "{story}");
     assert_eq!(story["peer"], "192.0.2.7:4711");
     assert_eq!(story["subject"], "/enrollments/d");
+}
+
+/// Catches a key that holds up others, and a refusal that does not say when to come back.
+#[tokio::test]
+async fn a_key_that_calls_too_often_waits_alone() {
+    let settings = ApiSettings {
+        host_names: vec!["dps.local".into()],
+        requests_per_key: RequestRate { burst: 2, per_second: 0.001 },
+        ..ApiSettings::default()
+    };
+    let server = Server::with(settings, &["alpha"]);
+    let token = |key: &SharedAccessKey| SasToken::create(key, "dps.local", TOMORROW, Some("provisioningserviceowner"));
+    for status in [404, 404, 429, 429] {
+        let reply = get(&server, "dps.local", "/enrollments/d", &token(&key(1))).await.expect(status);
+        assert_eq!(reply.header("retry-after"), (status == 429).then_some("59"));
+    }
+    // Nobody empties a bucket without the key, and the policy's other key has one of its own.
+    for _ in 0..5 {
+        get(&server, "dps.local", "/enrollments/d", &token(&key(77))).await.expect(401);
+    }
+    get(&server, "dps.local", "/enrollments/d", &token(&key(2))).await.expect(404);
 }

@@ -8,8 +8,8 @@ use unicity_hub::{AppendDone, Entry, Pending as HubPending, RecordBody, StoredRe
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
     Authority, AuthorityName, ClientIdentity, Continuity, DenyRule, DeviceId, DeviceIdentity, EnrollmentGroup,
-    EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, Registration, RegistrationId, Revocation,
-    RevocationList, Standing, Subscription,
+    EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, ModuleId, ModuleIdentity, Registration,
+    RegistrationId, Revocation, RevocationList, Standing, Subscription, Twin,
 };
 use unicity_provisioning::memory::Memory;
 use unicity_provisioning::{
@@ -90,6 +90,15 @@ impl RegistryView for FakeRegistry {
     fn continuity(&self, id: &RegistrationId) -> Result<Option<Continuity>, Fault> {
         self.state.lock().continuity(id)
     }
+    fn twin(&self, client: &ClientIdentity) -> Result<Option<Twin>, Fault> {
+        self.state.lock().twin(client)
+    }
+    fn module(&self, hub: &HubName, device: &DeviceId, module: &ModuleId) -> Result<Option<ModuleIdentity>, Fault> {
+        self.state.lock().module(hub, device, module)
+    }
+    fn modules(&self, hub: &HubName, device: &DeviceId) -> Result<Vec<ModuleIdentity>, Fault> {
+        self.state.lock().modules(hub, device)
+    }
 }
 
 impl Registry for FakeRegistry {
@@ -127,6 +136,17 @@ impl Registry for FakeRegistry {
         let state = self.state.lock();
         let of_hub = state.devices.iter().filter(|((found, _), _)| found == hub).map(|((_, id), device)| (id, device));
         Ok(page(of_hub, after, limit))
+    }
+    fn list_modules(
+        &self,
+        hub: &HubName,
+        after: Option<(&DeviceId, &ModuleId)>,
+        limit: usize,
+    ) -> Result<Page<ModuleIdentity>, Fault> {
+        let state = self.state.lock();
+        let of_hub = state.modules.iter().filter(|((found, ..), _)| found == hub);
+        let after = after.map(|(device, module)| (hub.clone(), device.clone(), module.clone()));
+        Ok(page(of_hub, after.as_ref(), limit))
     }
 }
 

@@ -115,7 +115,7 @@ async fn a_wrong_body_is_refused() {
         assert!(reply.json()["Message"].as_str().unwrap().contains(hint), "{body} {:?}", reply.body);
     }
     server.hub("PUT", "/devices/a%20b", "{}").await.expect(400);
-    server.hub("GET", "/twins/d", "").await.expect(501);
+    server.hub("POST", "/twins/d/methods", "{}").await.expect(501);
 }
 
 pub(crate) struct Handle(pub(crate) Mutex<Vec<CloseReason>>);

@@ -153,6 +153,20 @@ impl Server {
                 policies.push(ServicePolicy::of_hub(name.parse().unwrap(), policy, key(), key()));
             }
         }
+        for (number, right) in (0u8..).zip(RIGHTS) {
+            let but: Vec<Right> = RIGHTS.into_iter().filter(|other| *other != right).collect();
+            for (audience, first) in [(Audience::Dps, 160), (Audience::Hub("alpha".parse().unwrap()), 200)] {
+                let policy = |name: &str, byte: u8, rights: &[Right]| ServicePolicy {
+                    name: format!("{name}-{}", right.as_str()),
+                    audience: audience.clone(),
+                    primary: key(byte),
+                    secondary: key(byte),
+                    rights: Rights::of(rights),
+                };
+                policies.push(policy("only", first + number, &[right]));
+                policies.push(policy("but", first + 20 + number, &but));
+            }
+        }
         let sessions = Arc::new(Sessions::default());
         let suspicion = Arc::new(Suspicion::default());
         let audit = Arc::new(FakeAudit::default());
@@ -295,6 +309,33 @@ fn with_version(path: &str) -> String {
         path if path.contains("api-version") || path.starts_with("/unicity") => path.to_owned(),
         path => format!("{path}{}api-version=2021-10-01", if path.contains('?') { '&' } else { '?' }),
     }
+}
+
+/// All rights; for each there is a policy that holds it alone, and one that holds all others.
+pub(crate) const RIGHTS: [Right; 9] = [
+    Right::ServiceConfig,
+    Right::EnrollmentRead,
+    Right::EnrollmentWrite,
+    Right::DeviceConnect,
+    Right::RegistrationStatusRead,
+    Right::RegistrationStatusWrite,
+    Right::RegistryRead,
+    Right::RegistryWrite,
+    Right::ServiceConnect,
+];
+
+/// A call under the policy that holds only the right of this number, or all but that.
+pub(crate) fn request_with(
+    method: &str,
+    path: &str,
+    audience: &str,
+    number: usize,
+    only: bool,
+) -> http::request::Builder {
+    let (host, first) = if audience == "hub" { ("alpha.local", 200) } else { ("dps.local", 160) };
+    let byte = first + if only { 0 } else { 20 } + u8::try_from(number).unwrap();
+    let name = format!("{}-{}", if only { "only" } else { "but" }, RIGHTS[number].as_str());
+    request(method, path, host, &SasToken::create(&key(byte), host, TOMORROW, Some(&name)))
 }
 
 pub(crate) const TOMORROW: u64 = NOW.0 / 1000 + 86_400;

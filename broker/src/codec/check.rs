@@ -22,8 +22,15 @@ const USER_NAME: u8 = 0b1000_0000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lost {
     Nothing,
-    Connect { username: bool, password: bool },
-    Publish { id: Option<PacketId> },
+    Connect {
+        username: bool,
+        password: bool,
+    },
+    /// The length of its topic, which the body begins with behind two bytes.
+    Publish {
+        topic: usize,
+        id: Option<PacketId>,
+    },
 }
 
 /// Checks the body of `frame`. Of an [`Ok`] rumqttd's reader makes a packet without an error.
@@ -99,9 +106,11 @@ fn connect(mut fields: Fields<'_>, limits: &Limits) -> Result<Lost, DecodeError>
 }
 
 fn publish(mut fields: Fields<'_>, flags: u8, limits: &Limits) -> Result<Lost, DecodeError> {
+    let before = fields.rest.len();
     fields.topic("topic", limits)?;
+    let topic = before - fields.rest.len() - 2;
     let id = if flags >> 1 & 0b11 == 0 { None } else { Some(fields.packet_id()?) };
-    Ok(Lost::Publish { id })
+    Ok(Lost::Publish { topic, id })
 }
 
 fn filters(mut fields: Fields<'_>, with_qos: bool, limits: &Limits) -> Result<Lost, DecodeError> {

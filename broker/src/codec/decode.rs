@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU16;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use rumqttd::protocol::v4::V4;
 use rumqttd::protocol::{self as rumqttd_packet, Protocol};
 
@@ -72,10 +72,39 @@ impl Decoder {
         let max = if self.connected { self.limits.packet_bytes_max } else { self.limits.connect_bytes_max };
         let Some(frame) = frame::find(buffer, max)? else { return Ok(None) };
         let lost = check::body(frame, &buffer[frame.body..frame.end], &self.limits)?;
+        if let Lost::Publish { topic, id } = lost {
+            return Ok(Some(Packet::Publish(publish(buffer, frame, topic, id)?)));
+        }
         // Its own limit is on the remaining length, which is below the frame's.
         let read = V4.read_mut(buffer, frame.end);
         read.map_err(|error| unexpected(frame, error)).and_then(|packet| convert(packet, frame, lost)).map(Some)
     }
+}
+
+/// A PUBLISH whose body was checked. The one packet that is not left to rumqttd's reader: what that would find out is known
+/// already, and it is the packet that counts.
+fn publish(
+    buffer: &mut BytesMut,
+    frame: Frame,
+    topic_len: usize,
+    id: Option<PacketId>,
+) -> Result<Publish, DecodeError> {
+    let qos = frame::qos(frame.flags >> 1 & 0b11, frame.kind.name())?;
+    let topic = frame.body + 2;
+    let mut packet = buffer.split_to(frame.end);
+    packet.advance(topic);
+    let topic = packet.split_to(topic_len).freeze();
+    if id.is_some() {
+        packet.advance(2);
+    }
+    Ok(Publish {
+        dup: frame.flags & 0b1000 != 0,
+        qos,
+        retain: frame.flags & 0b0001 != 0,
+        topic: Topic::of_checked(topic),
+        id,
+        payload: packet.freeze(),
+    })
 }
 
 fn unexpected(frame: Frame, what: impl ToString) -> DecodeError {
@@ -100,14 +129,6 @@ fn convert(packet: rumqttd_packet::Packet, frame: Frame, lost: Lost) -> Result<P
                 will: will.map(|will| convert_will(will, frame)).transpose()?,
             }))
         }
-        (Read::Publish(publish, _), Lost::Publish { id }) => Packet::Publish(Publish {
-            dup: frame.flags & 0b1000 != 0,
-            qos: frame::qos(frame.flags >> 1 & 0b11, frame.kind.name())?,
-            retain: frame.flags & 0b0001 != 0,
-            topic: Topic::new(publish.topic).map_err(|error| unexpected(frame, error))?,
-            id,
-            payload: publish.payload,
-        }),
         (Read::ConnAck(connack, _), _) => {
             let code = convert_connect_code(connack.code).ok_or_else(|| unexpected(frame, "return code"))?;
             // A refusal has no session, whatever its flag says (MQTT-3.2.2-4).

@@ -74,10 +74,12 @@ pub fn encode(packet: &Packet, buffer: &mut BytesMut) -> Result<(), EncodeError>
             },
             None,
         ),
-        Packet::PubAck { id } => rumqttd_packet::Packet::PubAck(
-            rumqttd_packet::PubAck { pkid: id.get(), reason: rumqttd_packet::PubAckReason::Success },
-            None,
-        ),
+        Packet::PubAck { id } => {
+            // The packet that counts: four bytes (section 3.4).
+            let [high, low] = id.get().to_be_bytes();
+            buffer.extend_from_slice(&[0x40, 2, high, low]);
+            return Ok(());
+        }
         Packet::PubRec { id } => rumqttd_packet::Packet::PubRec(
             rumqttd_packet::PubRec { pkid: id.get(), reason: rumqttd_packet::PubRecReason::Success },
             None,

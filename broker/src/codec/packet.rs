@@ -258,6 +258,12 @@ impl Topic {
         }
     }
 
+    /// The topic name in bytes that were found to be one.
+    pub(super) fn of_checked(bytes: Bytes) -> Self {
+        debug_assert!(Self::new(bytes.clone()).is_ok());
+        Self(bytes)
+    }
+
     /// The name. (Checked anew on each call, some nanoseconds, since the alternative is unsafe code.)
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("a topic is made from UTF-8 only")

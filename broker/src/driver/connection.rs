@@ -17,9 +17,10 @@ use unicity_provisioning::service::Registered;
 use super::Shared;
 use super::clones::{self, Facts};
 use super::io::{Step, Wire};
-use super::mailbox::Mailbox;
+use super::mailbox::{Letter, Mailbox};
 use super::open::save;
-use super::place::Place;
+use super::outbox::{Bundle, Outbox};
+use super::place::{Place, nobody_waits};
 use crate::close::CloseCause;
 use crate::codec::{Decoder, encode};
 use crate::metrics::{BrokerMetrics, Guarantee, RoleKind};
@@ -68,7 +69,7 @@ pub(super) struct Connection {
     /// What TLS showed of the client.
     pub(super) facts: Facts,
     pub(super) unauthenticated: UnauthenticatedPermit,
-    /// The certificates of the handshake, full or resumed.
+    /// The certificates of the handshake, full or resumed, until a hub session is open.
     pub(super) chain: Option<Arc<PresentedChain>>,
     pub(super) wire: Wire,
     pub(super) decoder: Decoder,
@@ -76,6 +77,8 @@ pub(super) struct Connection {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) job: Option<Job>,
     pub(super) stalled: Option<Stalled>,
+    /// Messages of the packets being decoded; in between it holds one at most, behind a stalled entry.
+    pub(super) outbox: Outbox,
     /// The claim of a registering device: it is checked again with each request.
     pub(super) claim: Option<Arc<ProvisioningConnect>>,
     pub(super) place: Option<Place>,
@@ -99,15 +102,15 @@ enum Wake {
 }
 
 impl Connection {
-    pub(super) fn new(shared: Arc<Shared>, stream: Box<dyn ByteStream>, info: &ConnectionInfo) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, stream: Box<dyn ByteStream>, info: ConnectionInfo) -> Self {
         let settings = Arc::clone(&shared.settings);
         let service = Arc::clone(shared.parts.provisioning.settings());
         let now = shared.moment();
         let session = Session::new(now, Arc::clone(&settings), service);
         Self {
             peer: info.peer,
-            facts: Facts::of(info),
-            unauthenticated: info.unauthenticated.clone(),
+            facts: Facts::of(&info),
+            unauthenticated: info.unauthenticated,
             chain: PresentedChain::parse(&info.client_chain).map(Arc::new),
             wire: Wire::new(stream, settings.read_buffer_bytes),
             decoder: Decoder::new(settings.codec),
@@ -115,6 +118,7 @@ impl Connection {
             mailbox: Arc::new(Mailbox::new(now.at)),
             job: None,
             stalled: None,
+            outbox: Outbox::default(),
             claim: None,
             place: None,
             registering: None,
@@ -127,18 +131,18 @@ impl Connection {
         }
     }
 
-    /// Serves the connection to its end.
-    pub(super) async fn run(mut self, stop: CancellationToken) {
+    /// Serves the connection to its end. Boxed: a future holds what it is given twice, and each that it is handed on to again.
+    pub(super) async fn run(mut self: Box<Self>, stop: CancellationToken) {
         let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
         let mut armed: Option<Instant> = None;
         let mut stopped = pin!(stop.cancelled());
         let mut is_stopped = false;
+        let mut now = self.shared.moment();
         loop {
-            let now = self.shared.moment();
             self.take_mail(now);
             self.decode(now);
             if let Some(cause) = self.closing.take() {
-                return self.finish(cause).await;
+                return Box::pin(self.finish(cause)).await;
             }
             let read = self.takes_input();
             self.session.set_reading(now, read);
@@ -151,7 +155,7 @@ impl Connection {
                 timer.as_mut().reset(wanted.into());
                 armed = Some(wanted);
             }
-            let Self { wire, job, stalled, mailbox, .. } = &mut self;
+            let Self { wire, job, stalled, mailbox, .. } = self.as_mut();
             // In this order: what ends the session or lets it go on comes before the client's bytes, of which there may be ever more.
             let wake = tokio::select! {
                 biased;
@@ -162,7 +166,7 @@ impl Connection {
                 () = timer.as_mut(), if armed.is_some() => Wake::Timer,
                 step = wire.step(read) => Wake::Step(step),
             };
-            let now = self.shared.moment();
+            now = self.shared.moment();
             // Whatever it was: one that is to end does nothing more, though the wish has not woken it yet.
             if self.mailbox.is_close_asked() && !matches!(wake, Wake::Stop) {
                 if let Wake::Job(_) = wake {
@@ -209,6 +213,7 @@ impl Connection {
         }
         self.session.handle_timeout(now);
         self.apply(now);
+        self.session.rest();
     }
 
     fn stepped(&mut self, now: Moment, step: Step) {
@@ -220,25 +225,34 @@ impl Connection {
         }
     }
 
+    /// Decodes what came, and hands over the messages in it.
     fn decode(&mut self, now: Moment) {
+        let mut is_heard = false;
         while self.closing.is_none() && self.takes_input() {
             match self.decoder.decode(&mut self.wire.input) {
                 Ok(Some(packet)) => {
-                    self.mailbox.heard(now.at);
+                    is_heard = true;
                     self.session.handle_packet(now, packet);
                     self.apply(now);
                 }
-                Ok(None) => return,
-                Err(error) => return self.tell(now, Event::Undecodable(error)),
+                Ok(None) => break,
+                Err(error) => {
+                    self.tell(now, Event::Undecodable(error));
+                    break;
+                }
             }
         }
+        if is_heard {
+            self.mailbox.heard(now.at);
+        }
+        self.hand_over();
     }
 
     fn take_mail(&mut self, now: Moment) {
         let (appended, close) = self.mailbox.take();
-        for (ticket, result) in appended {
-            self.count_append(now, &result);
-            self.tell(now, Event::Appended { ticket, result });
+        for Letter { first, count, result } in appended {
+            self.count_append(now, count, &result);
+            self.tell(now, Event::Appended { first, count, result });
         }
         if let Some(reason) = close {
             self.tell(now, Event::CloseRequested(reason));
@@ -275,10 +289,10 @@ impl Connection {
             }
         }
         let acked = self.session.acked();
-        for _ in self.acked..acked {
-            self.shared.metrics.message_acked();
+        if acked != self.acked {
+            self.shared.metrics.messages_acked(acked - self.acked);
+            self.acked = acked;
         }
-        self.acked = acked;
     }
 
     fn job_done(&mut self, now: Moment, done: JobDone) {
@@ -293,8 +307,12 @@ impl Connection {
                 Span::current().record("device.id", tracing::field::display(&opened.stamp.client));
                 Span::current().record("epoch", tracing::field::display(&opened.stamp.epoch));
                 self.place = Some(place);
+                // Whoever judges it again has its bytes.
+                self.chain = None;
                 self.accepted(RoleKind::Hub);
                 self.session.handle_event(now, Event::HubOpened(Box::new(opened)));
+                self.apply(now);
+                return self.session.rest();
             }
         }
         self.apply(now);
@@ -308,13 +326,25 @@ impl Connection {
             self.shared.metrics.violated(Guarantee::U4);
             return self.session.handle_event(now, Event::Internal("a message with another session's stamp".into()));
         }
-        self.shared.metrics.message_accepted(message.body.len());
-        self.submit(Entry::Message(message), self.mailbox.callback(ticket));
+        if self.outbox.must_go_before(ticket, &message, self.shared.settings.hand_over_max) {
+            self.hand_over();
+        }
+        self.outbox.push(ticket, *message);
+    }
+
+    fn hand_over(&mut self) {
+        if self.stalled.is_none()
+            && let Some(Bundle { entry, first, count, body_bytes }) = self.outbox.take()
+        {
+            self.shared.metrics.messages_accepted(count, body_bytes);
+            self.submit(entry, self.mailbox.callback(first, count));
+        }
     }
 
     fn submit_stalled(&mut self) {
         if let Some(Stalled { entry, done, .. }) = self.stalled.take() {
             self.submit(entry, done);
+            self.hand_over();
         }
     }
 
@@ -327,20 +357,22 @@ impl Connection {
         }
     }
 
-    fn count_append(&mut self, now: Moment, result: &Result<Appended, AppendError>) {
+    fn count_append(&mut self, now: Moment, count: u64, result: &Result<Appended, AppendError>) {
         let metrics = &self.shared.metrics;
         match result {
             Ok(Appended::Stored { offset }) => {
-                metrics.message_stored();
-                if self.last_offset.replace(*offset).is_some_and(|last| last >= *offset) {
+                metrics.messages_stored(count);
+                // The first of them: none of those before may lie at or above it.
+                let first = (*offset + 1).saturating_sub(count);
+                if self.last_offset.replace(*offset).is_some_and(|last| last >= first) {
                     metrics.violated(Guarantee::U3);
                     warn!(offset, "messages of one session were stored out of order");
                 }
             }
             Ok(Appended::Done) => {}
-            Err(AppendError::Fenced) => metrics.message_fenced(),
+            Err(AppendError::Fenced) => metrics.messages_fenced(count),
             Err(error) => {
-                metrics.message_not_stored();
+                metrics.messages_not_stored(count);
                 if matches!(error, AppendError::Full(_) | AppendError::Poisoned(_)) {
                     *self.shared.log_trouble.lock() = Some(now.at + self.shared.settings.log_trouble_pause);
                 }
@@ -358,10 +390,16 @@ impl Connection {
     }
 
     /// The end: the place is free at once, and the last bytes go out meanwhile.
-    async fn finish(mut self, cause: CloseCause) {
+    async fn finish(mut self: Box<Self>, cause: CloseCause) {
         self.job = None;
-        self.stalled = None;
         self.counted = None;
+        // Nobody told a client that said goodbye that what it sent before met a full queue.
+        let mut unsent = Vec::new();
+        if matches!(cause, CloseCause::Disconnected) {
+            unsent.extend(self.stalled.take().map(|Stalled { entry, done, .. }| (entry, done)));
+            unsent.extend(self.outbox.take().map(|bundle| (bundle.entry, nobody_waits())));
+        }
+        self.stalled = None;
         self.shared.metrics.closed(&cause);
         if cause.is_expected() {
             debug!(cause = cause.label(), "connection closed: {cause}");
@@ -372,7 +410,7 @@ impl Connection {
         let stamp = place.as_ref().map(|place| Arc::clone(&place.stamp));
         let give_back = async {
             if let Some(place) = place {
-                place.give_back(cause.publishes_will()).await;
+                place.give_back(cause.publishes_will(), unsent).await;
             }
         };
         let is_broken = matches!(cause, CloseCause::Io(_) | CloseCause::PeerClosed | CloseCause::WriteStalled);
@@ -391,5 +429,22 @@ impl Connection {
         if let Some(stamp) = stamp {
             clones::ended(&self.shared, &stamp, &cause, answered);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, F: Future>(_: fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        // There are tens of thousands of them. Who makes one larger should know it.
+        assert!(size_of::<Connection>() <= 1024, "{}", size_of::<Connection>());
+        let run = size_of_future(Connection::run);
+        assert!(run <= 640, "{run}");
     }
 }

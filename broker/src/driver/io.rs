@@ -4,7 +4,7 @@
 use std::future::poll_fn;
 use std::io::{Error, ErrorKind};
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
@@ -34,12 +34,15 @@ pub(super) struct Wire {
     is_flushed: bool,
     chunk: usize,
     chunk_min: usize,
+    /// What the stream broke with, to be told after the bytes that came before.
+    broken: Option<Error>,
 }
 
 impl Wire {
     pub(super) fn new(stream: Box<dyn ByteStream>, chunk_min: usize) -> Self {
         let chunk_min = chunk_min.clamp(64, CHUNK_MAX);
-        Self { stream, input: BytesMut::new(), output: BytesMut::new(), is_flushed: true, chunk: chunk_min, chunk_min }
+        let (input, output) = (BytesMut::new(), BytesMut::new());
+        Self { stream, input, output, is_flushed: true, chunk: chunk_min, chunk_min, broken: None }
     }
 
     /// Whether the peer has yet to take something.
@@ -52,7 +55,7 @@ impl Wire {
         if self.input.is_empty() && self.chunk == self.chunk_min && self.input.capacity() > 4 * self.chunk_min {
             self.input = BytesMut::new();
         }
-        if self.output.is_empty() && self.output.capacity() > 4096 {
+        if self.output.is_empty() && (self.output.capacity() > 4096 || self.chunk == self.chunk_min) {
             self.output = BytesMut::new();
         }
     }
@@ -60,6 +63,9 @@ impl Wire {
     /// Writes what there is, and reads if `read`. Waits while neither is possible. Cancel safe.
     pub(super) async fn step(&mut self, read: bool) -> Step {
         poll_fn(|cx| {
+            if let Some(error) = self.broken.take() {
+                return Poll::Ready(Step::Broken(error));
+            }
             let mut wrote = false;
             while !self.output.is_empty() {
                 match Pin::new(&mut self.stream).poll_write(cx, &self.output) {
@@ -79,27 +85,50 @@ impl Wire {
                     Poll::Pending => {}
                 }
             }
-            if read {
-                // Grows with what has come, not with what a header announces.
-                self.input.reserve(self.chunk.max(self.input.len().min(CHUNK_MAX)));
-                let room = self.input.capacity() - self.input.len();
-                match pin!(self.stream.read_buf(&mut self.input)).poll(cx) {
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Step::End),
-                    Poll::Ready(Ok(count)) => {
-                        self.chunk = match count {
-                            _ if count == room => (self.chunk * 2).min(CHUNK_MAX),
-                            _ if count < self.chunk / 4 => self.chunk_min,
-                            _ => self.chunk,
-                        };
-                        return Poll::Ready(Step::Read);
-                    }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Step::Broken(error)),
-                    Poll::Pending => {}
-                }
+            if read && let Some(step) = self.read(cx) {
+                return Poll::Ready(step);
             }
             if wrote { Poll::Ready(Step::Wrote) } else { Poll::Pending }
         })
         .await
+    }
+
+    /// Reads all that is there, so that one look at the session serves all of it; `None` while nothing is.
+    fn read(&mut self, cx: &mut Context<'_>) -> Option<Step> {
+        let before = self.input.len();
+        let mut is_ended = false;
+        while self.input.len() - before < CHUNK_MAX {
+            // Grows with what has come, not with what a header announces.
+            self.input.reserve(self.chunk.max(self.input.len().min(CHUNK_MAX)));
+            let room = self.input.capacity() - self.input.len();
+            match pin!(self.stream.read_buf(&mut self.input)).poll(cx) {
+                Poll::Ready(Ok(0)) => is_ended = true,
+                Poll::Ready(Ok(count)) => {
+                    if count == room {
+                        self.chunk = (self.chunk * 2).min(CHUNK_MAX);
+                    }
+                    continue;
+                }
+                Poll::Ready(Err(error)) => self.broken = Some(error),
+                Poll::Pending => {}
+            }
+            break;
+        }
+        let count = self.input.len() - before;
+        if count > 0 {
+            if count < self.chunk / 4 {
+                self.chunk = self.chunk_min;
+            }
+            return Some(Step::Read);
+        }
+        if self.input.is_empty() && self.chunk == self.chunk_min {
+            // Who sends little has no buffer while nothing comes: it is made anew in no time.
+            self.input = BytesMut::new();
+        }
+        match self.broken.take() {
+            Some(error) => Some(Step::Broken(error)),
+            None => is_ended.then_some(Step::End),
+        }
     }
 
     /// Writes all there is and says that no more will come. With `linger` it then reads what the peer has under way, for a

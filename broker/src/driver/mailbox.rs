@@ -11,6 +11,14 @@ use crate::session::Ticket;
 /// A log's answer.
 pub(super) type AppendResult = Result<Appended, AppendError>;
 
+/// What the log says of messages whose tickets follow each other.
+#[derive(Debug)]
+pub(super) struct Letter {
+    pub(super) first: Ticket,
+    pub(super) count: u64,
+    pub(super) result: AppendResult,
+}
+
 /// The mailbox of one session. Bounded by what its owner has asked for: each message in flight answers once.
 #[derive(Debug)]
 pub(super) struct Mailbox {
@@ -23,7 +31,7 @@ pub(super) struct Mailbox {
 
 #[derive(Debug, Default)]
 struct Letters {
-    appended: Vec<(Ticket, AppendResult)>,
+    appended: Vec<Letter>,
     close: Option<CloseReason>,
 }
 
@@ -44,11 +52,11 @@ impl Mailbox {
         self.liveness.heard(now.saturating_duration_since(self.since));
     }
 
-    /// The callback of one append.
-    pub(super) fn callback(self: &Arc<Self>, ticket: Ticket) -> AppendDone {
+    /// The callback of an append of `count` messages.
+    pub(super) fn callback(self: &Arc<Self>, first: Ticket, count: u64) -> AppendDone {
         let mailbox = Arc::clone(self);
         Box::new(move |result| {
-            mailbox.letters.lock().appended.push((ticket, result));
+            mailbox.letters.lock().appended.push(Letter { first, count, result });
             mailbox.arrived.notify_one();
         })
     }
@@ -59,7 +67,7 @@ impl Mailbox {
     }
 
     /// All there is. Answers of the log come before the wish to end: what was stored before a takeover may be acknowledged.
-    pub(super) fn take(&self) -> (Vec<(Ticket, AppendResult)>, Option<CloseReason>) {
+    pub(super) fn take(&self) -> (Vec<Letter>, Option<CloseReason>) {
         let mut letters = self.letters.lock();
         (std::mem::take(&mut letters.appended), letters.close.clone())
     }

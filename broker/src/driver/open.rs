@@ -106,16 +106,20 @@ fn as_message(shared: &Shared, stamp: &Arc<SessionStamp>, will: WillMessage) -> 
 
 /// How the certificate of a session is judged again, when authorities, lists or denials change while it lives. That its time has
 /// ended does not cut it, as it does not without such a change.
+///
+/// The chain is read again then: that is rare, and a parsed one is several times as large as its bytes, which thousands of idle
+/// sessions would keep.
 fn rejudge(shared: &Arc<Shared>, grant: &HubGrant, chain: Option<&Arc<PresentedChain>>) -> Option<Rejudge> {
     let by_authority = match grant.auth_method {
         AuthMethod::X509Authority => true,
         AuthMethod::X509Bound => false,
         AuthMethod::Sas => return None,
     };
-    let (provisioning, chain) = (shared.parts.provisioning.clone(), Arc::clone(chain?));
-    let environment = shared.parts.environment.clone();
+    let (shared, ders) = (Arc::clone(shared), chain?.ders());
     Some(Arc::new(move || {
-        let judged = provisioning.check_hub_certificate(&chain, by_authority, environment.now());
+        let Some(chain) = PresentedChain::parse(&ders) else { return false };
+        let now = shared.parts.environment.now();
+        let judged = shared.parts.provisioning.check_hub_certificate(&chain, by_authority, now);
         judged.map_or_else(|refusal| !ends_sessions(&refusal), |_| true)
     }))
 }

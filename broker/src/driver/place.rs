@@ -57,14 +57,17 @@ impl Place {
         }
     }
 
-    /// Ends the session: out of the table at once; then its will, if it is to be stored and nobody took over, then the fence, both
-    /// through the partition's queue. A close is queued after a takeover too: it is nothing then, unless the openings of the two
+    /// Ends the session: out of the table at once; then what it sent and found no room for, its will, if it is to be stored and
+    /// nobody took over, and the fence, all through the partition's queue. A close is queued after a takeover too: it is nothing then, unless the openings of the two
     /// overtook each other.
-    pub(super) async fn give_back(mut self, publish_will: bool) {
+    pub(super) async fn give_back(mut self, publish_will: bool, unsent: Vec<(Entry, AppendDone)>) {
         self.is_given_back = true;
         let (stamp, partition, shared) = (Arc::clone(&self.stamp), self.partition, Arc::clone(&self.shared));
         let will = shared.parts.sessions.remove(&stamp.client, stamp.epoch).flatten();
         let done = tokio::time::timeout(END_PATIENCE, async {
+            for (entry, done) in unsent {
+                submit(&shared, &stamp, partition, entry, done).await;
+            }
             if let Some(mut will) = will.filter(|_| publish_will) {
                 will.enqueued = shared.parts.environment.now();
                 shared.metrics.will_submitted();

@@ -12,7 +12,7 @@ use crate::close::CloseCause;
 use crate::codec::{ConnectCode, DecodeError, Packet, Password};
 
 /// Names one thing that a session waits for. Rises with each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
 /// What a session wants done. The order counts.
@@ -62,11 +62,13 @@ pub enum Event {
     ConnectRefused(Box<Refusal>),
     /// A request of the provisioning role has its answer.
     Answered(Answer),
-    /// The log has stored a message, or not.
+    /// The log has stored messages whose tickets follow each other, or none of them.
     Appended {
-        /// Which.
-        ticket: Ticket,
-        /// Where, or why not.
+        /// The first.
+        first: Ticket,
+        /// How many.
+        count: u64,
+        /// Where the last one is, or why not.
         result: Result<Appended, AppendError>,
     },
     /// The subscriptions are stored, or not, with the cause in words.

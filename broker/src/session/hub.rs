@@ -112,17 +112,17 @@ impl HubRole {
     fn publish(
         &mut self,
         now: Moment,
-        publish: Publish,
+        mut publish: Publish,
         settings: &BrokerSettings,
         effects: &mut Effects,
     ) -> Result<(), CloseCause> {
         if publish.qos == WireQoS::ExactlyOnce {
             return Err(CloseCause::QoS2);
         }
-        let topic = publish.topic.clone();
-        let topic = topic.as_str();
+        let payload = std::mem::take(&mut publish.payload);
+        let topic = publish.topic.as_str();
         if let Some(bag) = telemetry::bag_of(topic, &self.telemetry_prefix) {
-            return self.telemetry(now, publish, bag, settings, effects);
+            return self.telemetry(now, &publish, payload, bag, settings, effects);
         }
         if topic.starts_with("$iothub/twin/GET/") || topic.starts_with("$iothub/twin/PATCH/properties/reported/") {
             let request =
@@ -143,12 +143,13 @@ impl HubRole {
     fn telemetry(
         &mut self,
         now: Moment,
-        publish: Publish,
+        publish: &Publish,
+        payload: Bytes,
         bag: &str,
         settings: &BrokerSettings,
         effects: &mut Effects,
     ) -> Result<(), CloseCause> {
-        let length = publish.payload.len() + bag.len();
+        let length = payload.len() + bag.len();
         if length > settings.message_bytes_max {
             return Err(CloseCause::TooLarge { what: "message", length, max: settings.message_bytes_max });
         }
@@ -168,7 +169,7 @@ impl HubRole {
             will: false,
             properties: bag.properties,
             system_properties: bag.system,
-            body: publish.payload,
+            body: payload,
         };
         effects.push_back(Effect::Append { ticket, message: Box::new(message) });
         Ok(())
@@ -177,20 +178,19 @@ impl HubRole {
     /// The log has an answer. Without a stored message there is no PUBACK and no session: the client sends it again elsewhere.
     pub(super) fn appended(
         &mut self,
-        ticket: Ticket,
+        first: Ticket,
+        count: u64,
         result: Result<Appended, AppendError>,
         effects: &mut Effects,
     ) -> Result<(), CloseCause> {
-        if let Some(index) = self.in_flight.iter().position(|(waiting, _)| *waiting == ticket)
-            && let Some((_, length)) = self.in_flight.remove(index)
-        {
-            self.in_flight_bytes -= length;
-        }
+        let end = Ticket(first.0.saturating_add(count));
+        let begin = self.in_flight.partition_point(|(ticket, _)| *ticket < first);
+        let behind = self.in_flight.partition_point(|(ticket, _)| *ticket < end);
+        let done: usize = self.in_flight.drain(begin..behind).map(|(_, length)| length).sum();
+        self.in_flight_bytes -= done;
         match result {
             Ok(_) => {
-                if self.acks.complete(ticket, effects) {
-                    self.acked += 1;
-                }
+                self.acked += self.acks.complete_all(first, count, effects);
                 Ok(())
             }
             Err(AppendError::Fenced) => Err(CloseCause::TakenOver { by: None }),

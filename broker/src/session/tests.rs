@@ -183,7 +183,7 @@ fn late_answers_to_a_closed_session_change_nothing() {
     assert!(matches!(&effects(&mut session)[..], [Effect::Close(CloseCause::Disconnected)]));
     session.handle_event(
         now,
-        Event::Appended { ticket: *ticket, result: Ok(unicity_hub::Appended::Stored { offset: 1 }) },
+        Event::Appended { first: *ticket, count: 1, result: Ok(unicity_hub::Appended::Stored { offset: 1 }) },
     );
     session.handle_event(now, Event::CloseRequested(CloseReason::Stopping));
     session.handle_packet(now, Packet::PingReq);

@@ -10,7 +10,7 @@ const CUT: CloseReason = CloseReason::IdentityChanged("cut by a test");
 
 /// A live session with a will whose messages fill the queue, and so many newer ones that wait for room.
 async fn crowded(newer: usize) -> (World, Client, Vec<Client>, SessionEpoch) {
-    let world = World::new();
+    let world = World::with(|settings| settings.hand_over_max = 1);
     world.add_device("dev");
     let mut connect = hub_connect("dev");
     connect.will = will("dev");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
-use unicity_broker::codec::{Packet, Publish, QoS, SubscribeCode};
+use unicity_broker::codec::{Packet, Publish, QoS, SubscribeCode, encode};
 use unicity_hub::AppendError;
 use unicity_identity::bag::PAIRS_MAX;
 
@@ -46,7 +46,7 @@ async fn a_message_is_stored_with_the_servers_stamp_and_the_clients_words() {
 
 #[tokio::test(start_paused = true)]
 async fn acknowledgements_keep_the_order_of_receipt_over_all_sinks() {
-    let world = World::new();
+    let world = World::with(|settings| settings.hand_over_max = 1);
     world.add_device("dev");
     let mut client = world.hub_client("dev").await;
     assert!(matches!(client.subscribe(1, "$iothub/twin/res/#", QoS::AtLeastOnce).await, Packet::SubAck { .. }));
@@ -71,6 +71,57 @@ async fn acknowledgements_keep_the_order_of_receipt_over_all_sinks() {
     world.log.process(1);
     let suback = Packet::SubAck { id: id(5), codes: vec![SubscribeCode::Granted(QoS::AtMostOnce)] };
     assert_eq!(client.received().await, [Packet::PubAck { id: id(4) }, suback, Packet::UnsubAck { id: id(6) }]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_at_once_is_handed_over_at_once_and_acknowledged_one_by_one() {
+    let world = World::new();
+    world.add_device("dev");
+    let mut client = world.hub_client("dev").await;
+    world.log.set_manual(true);
+    let mut bytes = bytes::BytesMut::new();
+    for number in 1..=20 {
+        let qos1 = (number % 4 != 0).then_some(number);
+        encode(&publish(EVENTS, qos1, &number.to_string()), &mut bytes).unwrap();
+    }
+    // Between messages of one read something else may be acknowledged, which parts them.
+    encode(&publish("$iothub/methods/res/200/?$rid=1", Some(21), ""), &mut bytes).unwrap();
+    encode(&publish(EVENTS, Some(22), "22"), &mut bytes).unwrap();
+    encode(&publish(EVENTS, Some(23), "23"), &mut bytes).unwrap();
+    client.send_bytes(&bytes).await;
+    settle().await;
+    assert_eq!(world.log.queued(), 2);
+    world.log.process(1);
+    let acks = |numbers: std::ops::RangeInclusive<u16>| -> Vec<Packet> {
+        numbers
+            .filter(|number| number % 4 != 0 || *number > 20)
+            .map(|number| Packet::PubAck { id: id(number) })
+            .collect()
+    };
+    assert_eq!(client.received().await, acks(1..=21));
+    world.log.process(1);
+    assert_eq!(client.received().await, acks(22..=23));
+
+    // A goodbye right behind messages that find no room loses none of them.
+    world.log.set_capacity(1);
+    client.send(&publish(EVENTS, None, "24")).await;
+    settle().await;
+    bytes.clear();
+    encode(&publish(EVENTS, None, "25"), &mut bytes).unwrap();
+    encode(&publish(EVENTS, Some(26), "26"), &mut bytes).unwrap();
+    encode(&Packet::Disconnect, &mut bytes).unwrap();
+    client.send_bytes(&bytes).await;
+    settle().await;
+    assert_eq!(world.log.queued(), 1);
+    for _ in 0..3 {
+        world.log.process(1);
+        settle().await;
+    }
+    client.expect_closed().await;
+    let bodies: Vec<_> = world.log.messages().iter().map(|message| message.body.clone()).collect();
+    let sent = (1..=26u16).filter(|number| *number != 21).map(|number| Bytes::from(number.to_string()));
+    assert_eq!(bodies, sent.collect::<Vec<_>>());
+    assert_eq!(world.log.open_sessions(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,7 +182,7 @@ async fn a_message_that_is_not_stored_is_not_acknowledged() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_log_holds_the_client_back_within_bounds() {
-    let world = World::with(|settings| settings.in_flight_max = 4);
+    let world = World::with(|settings| (settings.in_flight_max, settings.hand_over_max) = (4, 1));
     world.add_device("dev");
     let mut client = world.hub_client("dev").await;
     world.log.set_manual(true);

@@ -220,6 +220,29 @@ impl FakeLog {
                     state.fence.close(&client, epoch);
                     Ok(Appended::Done)
                 }
+                Entry::Messages(messages) => match state.failing.clone() {
+                    Some(error) => Err(error),
+                    None => {
+                        let mut result = Ok(Appended::Done);
+                        for message in messages {
+                            let offset = state.logged.len() as u64;
+                            let sequence = match state.fence_is_off {
+                                true => Some(offset),
+                                false => {
+                                    let admitted = state.fence.admit(&message.stamp.client, message.stamp.epoch);
+                                    admitted.map(|permit| permit.sequence)
+                                }
+                            };
+                            let Some(sequence) = sequence else {
+                                result = Err(AppendError::Fenced);
+                                break;
+                            };
+                            state.logged.push(Logged::Message(Box::new(message), sequence));
+                            result = Ok(Appended::Stored { offset });
+                        }
+                        result
+                    }
+                },
                 Entry::Message(message) => match state.failing.clone() {
                     Some(error) => Err(error),
                     None if state.fence_is_off => {

@@ -150,6 +150,10 @@ impl Window {
         if self.sessions.len() >= SESSIONS_MAX {
             self.sessions.pop_front();
         }
+        if self.sessions.is_empty() {
+            // Most identities have one session all day, and room for four would be most of what they cost.
+            self.sessions.reserve_exact(1);
+        }
         self.sessions.push_back(session);
         let place = self.sessions.len() - 1;
         self.is_counted(&self.sessions[place]).then(|| score::by_traits(self, place)).flatten()

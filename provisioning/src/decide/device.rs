@@ -2,11 +2,12 @@
 
 use unicity_identity::error::{KeyOwner, Subject};
 use unicity_identity::{
-    DeviceId, DeviceIdentity, DeviceStatus, Entropy, Facets, HubName, IndividualEnrollment, Timestamp,
+    ClientIdentity, DeviceId, DeviceIdentity, DeviceStatus, Entropy, Facets, HubName, IndividualEnrollment, ModuleId,
+    Timestamp,
 };
 
 use super::keys::{held, transfer};
-use super::{Parts, check};
+use super::{Parts, check, module};
 use crate::leaf::LeafEvent;
 use crate::registry::{Change, DeviceDraft, Fault, Outcome, Precondition, RegistryError, RegistryView};
 use crate::revoked;
@@ -112,16 +113,31 @@ pub(super) fn delete_device(
     check(precondition, stored.as_ref().map(|stored| stored.etag), || Subject::Device(hub.clone(), id.clone()))?;
     let (owner, individual) = owner(view, &hub, &id, stored.as_ref())?;
     let generation = stored.as_ref().map_or(unicity_identity::GenerationId(0), |stored| stored.generation);
-    let mut changes = vec![
-        Change::DeleteDevice(hub.clone(), id.clone()),
-        Change::DeleteSubscriptions(unicity_identity::ClientIdentity {
-            hub: hub.clone(),
-            device_id: id.clone(),
-            module_id: None,
-        }),
-    ];
+    let mut changes = Vec::new();
+    let modules = end(view, settings, &hub, &id, &mut changes)?;
     let before = held(individual.as_ref(), stored.as_ref());
     let after = held(individual.as_ref(), None);
     transfer(view, settings, &owner, &before, &after, &mut changes)?;
-    Ok((changes, LeafEvent::DeviceDeleted { hub, device_id: id, generation }, Outcome::Done))
+    Ok((changes, LeafEvent::DeviceDeleted { hub, device_id: id, generation, modules }, Outcome::Done))
+}
+
+/// A hub device goes, with its modules, twins and whatever else is told of it; its own keys are the caller's subject. Gives the modules.
+pub(super) fn end(
+    view: &dyn RegistryView,
+    settings: &Settings,
+    hub: &HubName,
+    id: &DeviceId,
+    changes: &mut Vec<Change>,
+) -> Result<Vec<ModuleId>, RegistryError> {
+    let client = ClientIdentity { hub: hub.clone(), device_id: id.clone(), module_id: None };
+    changes.push(Change::DeleteDevice(hub.clone(), id.clone()));
+    changes.push(Change::DeleteSubscriptions(client.clone()));
+    if view.twin(&client)?.is_some() {
+        changes.push(Change::DeleteTwin(client));
+    }
+    let modules = view.modules(hub, id)?;
+    for found in &modules {
+        module::end(view, settings, found, changes)?;
+    }
+    Ok(modules.into_iter().map(|found| found.module_id).collect())
 }

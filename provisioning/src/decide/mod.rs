@@ -5,6 +5,7 @@ mod authority;
 mod device;
 mod enroll;
 mod keys;
+mod module;
 mod register;
 mod revoke;
 #[cfg(test)]
@@ -14,8 +15,10 @@ mod standing;
 mod standing_tests;
 #[cfg(test)]
 mod tests;
+mod twin;
 
 pub use keys::other_holder;
+pub use twin::twin_of;
 
 use unicity_identity::error::Subject;
 use unicity_identity::{ETag, Refusal};
@@ -83,6 +86,17 @@ pub fn decide(view: &dyn RegistryView, settings: &Settings, mut request: Request
                 None => Change::DeleteSubscriptions(client),
             };
             return Ok(Decision { changes: vec![change], leaf: None, outcome: Outcome::Done });
+        }
+        Command::EditTwin { client, edit, precondition } => {
+            match twin::edit(view, client, &edit, &precondition, now)? {
+                (changes, Some(event), outcome) => (changes, event, outcome),
+                // What a device reports is no decision about identity.
+                (changes, None, outcome) => return Ok(Decision { changes, leaf: None, outcome }),
+            }
+        }
+        Command::PutModule { draft, precondition } => module::put(view, settings, *draft, &precondition, now, entropy)?,
+        Command::DeleteModule { hub, device_id, module_id, precondition } => {
+            module::delete(view, settings, hub, device_id, module_id, &precondition)?
         }
     };
     Ok(Decision { changes, leaf: Some(Leaf { v: 1, at: now, actor: request.actor, event }), outcome })

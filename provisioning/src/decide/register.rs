@@ -9,6 +9,7 @@ use unicity_identity::registration::{AttestationKind, Substatus};
 use unicity_identity::{
     Attestation, ClientIdentity, CloneEvidence, ClonePolicy, Continuity, DeviceId, DeviceIdentity, EnrollmentRef,
     Entropy, Facets, IndividualEnrollment, KeyFingerprint, LinkedHub, Refusal, Registration, StandingState, Timestamp,
+    Twin,
 };
 
 use super::{Parts, keys, standing};
@@ -271,7 +272,16 @@ fn assign(
             UnicityMode::Compat => warnings.push(refusal.to_string()),
         }
     }
+    let is_new = there.is_none();
     let device = new_device(hub, device_id, there, command.authentication.clone(), id, terms, now, entropy);
+    if is_new && let Some(initial) = &terms.initial_twin {
+        let client = ClientIdentity { hub: device.hub.clone(), device_id: device.device_id.clone(), module_id: None };
+        match Twin::new(client, device.generation, now).with_initial(initial, now) {
+            Ok(twin) => changes.push(Change::PutTwin(Box::new(twin))),
+            // Enrollments are checked when they are written, but those of earlier versions were not. Its content is private.
+            Err(_) => warnings.push("the initial twin breaks a rule for twins, and was left out".to_owned()),
+        }
+    }
     let owner = KeyOwner::Registration(id.clone());
     let before = keys::held(individual, own_device.as_ref());
     let after = keys::held(individual, Some(&device));
@@ -288,7 +298,7 @@ fn assign(
         .map(|own| ClientIdentity { hub: own.hub.clone(), device_id: own.device_id.clone(), module_id: None });
     if let Some(left) = own_device.filter(|own| (&own.hub, &own.device_id) != (&device.hub, &device.device_id)) {
         // U1: one live assignment. The identity at a hub that is linked no longer ends with it.
-        changes.push(Change::DeleteDevice(left.hub, left.device_id));
+        super::device::end(view, settings, &left.hub, &left.device_id, &mut changes)?;
     }
     let registration = Registration {
         registration_id: id.clone(),

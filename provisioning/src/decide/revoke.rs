@@ -69,6 +69,17 @@ impl Ending<'_> {
         true
     }
 
+    /// The keys of a device's modules, which may connect no more as it may not.
+    fn modules(&mut self, device: &DeviceIdentity) -> Result<bool, Fault> {
+        let mut ended = false;
+        for module in self.view.modules(&device.hub, &device.device_id)? {
+            for key in module.authentication.keys() {
+                ended |= self.deny(key, Some(super::module::owner_of(&module)))?;
+            }
+        }
+        Ok(ended)
+    }
+
     /// Ends a registration id: its hub device and all keys, and its own enrollment if that is meant too. Says whether anything of it
     /// was still there to end.
     fn registration(
@@ -81,7 +92,10 @@ impl Ending<'_> {
         let mut keys = held(individual, device.as_ref());
         keys.extend(registration.map(|registration| registration.key_fingerprint));
         let mut ended = individual.is_some_and(|enrollment| self.individual(enrollment));
-        ended |= device.is_some_and(|device| self.device(&device));
+        if let Some(device) = device {
+            ended |= self.device(&device);
+            ended |= self.modules(&device)?;
+        }
         for key in keys {
             ended |= self.deny(key, Some(KeyOwner::Registration(id.clone())))?;
         }
@@ -116,8 +130,18 @@ impl Ending<'_> {
             Some(KeyOwner::Device(hub, id)) => {
                 if let Some(device) = self.view.device(&hub, &id)? {
                     let mut ended = self.device(&device);
+                    ended |= self.modules(&device)?;
                     for key in device.authentication.keys() {
                         ended |= self.deny(key, Some(KeyOwner::Device(hub.clone(), id.clone())))?;
+                    }
+                    self.rows += usize::from(ended);
+                }
+            }
+            Some(KeyOwner::Module(hub, id, module)) => {
+                if let Some(found) = self.view.module(&hub, &id, &module)? {
+                    let mut ended = false;
+                    for key in found.authentication.keys() {
+                        ended |= self.deny(key, Some(super::module::owner_of(&found)))?;
                     }
                     self.rows += usize::from(ended);
                 }

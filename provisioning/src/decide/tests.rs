@@ -1,6 +1,7 @@
 //! Decisions as tables, and U1 and U2 as properties over random histories.
 
 mod keys;
+mod twins;
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -11,7 +12,7 @@ use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms, Provisioni
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
     Attestation, DeviceIdentity, DeviceStatus, EnrollmentGroupId, EnrollmentRef, Entropy, HubDirectory, HubName,
-    KeyFingerprint, KeySlot, LinkedHub, Refusal, Registration, RegistrationId, Sealed, Timestamp,
+    KeyFingerprint, KeySlot, LinkedHub, Refusal, Registration, RegistrationId, Sealed, Timestamp, TwinEdit,
 };
 
 use super::*;
@@ -246,7 +247,26 @@ impl World {
                 claim(key, owner.clone());
             }
         }
+        for module in self.modules.values() {
+            assert!(
+                self.devices.contains_key(&(module.hub.clone(), module.device_id.clone())),
+                "a module without device"
+            );
+            for key in module.authentication.keys() {
+                claim(key, super::module::owner_of(module));
+            }
+        }
         assert_eq!(used, self.keys, "the index holds exactly the keys in use");
+        for (client, twin) in &self.twins {
+            let life = match &client.module_id {
+                None => self.devices.get(&(client.hub.clone(), client.device_id.clone())).map(|it| it.generation),
+                Some(id) => {
+                    let key = (client.hub.clone(), client.device_id.clone(), id.clone());
+                    self.modules.get(&key).map(|it| it.generation)
+                }
+            };
+            assert_eq!(life, Some(twin.generation), "a twin of nobody, or of an earlier life: {client}");
+        }
     }
 }
 
@@ -515,10 +535,13 @@ enum Step {
     DeleteRegistration(u8),
     PutDevice(u8, u8, u8),
     DeleteDevice(u8, u8),
+    PutModule(u8, u8, u8, u8),
+    DeleteModule(u8, u8, u8),
+    EditTwin(u8, u8, Option<u8>),
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    (0u8..9, 0u8..4, 0u8..8, 0u8..8, any::<bool>()).prop_map(|(kind, a, b, c, named)| match kind {
+    (0u8..12, 0u8..4, 0u8..8, 0u8..8, any::<bool>()).prop_map(|(kind, a, b, c, named)| match kind {
         0 => Step::Enroll(a, b, c, named.then_some(c % 4)),
         1 => Step::DeleteEnrollment(a),
         2 => Step::EnrollGroup(a % 2, b),
@@ -527,7 +550,10 @@ fn step() -> impl Strategy<Value = Step> {
         5 => Step::RegisterInGroup(a, b % 2),
         6 => Step::DeleteRegistration(a),
         7 => Step::PutDevice(a % 2, a, b),
-        _ => Step::DeleteDevice(b % 2, a),
+        8 => Step::DeleteDevice(b % 2, a),
+        9 => Step::PutModule(b % 2, a, c % 2, b),
+        10 => Step::DeleteModule(b % 2, a, c % 2),
+        _ => Step::EditTwin(b % 2, a, named.then_some(c % 2)),
     })
 }
 
@@ -575,6 +601,14 @@ proptest! {
                 Step::DeleteDevice(h, n) => {
                     let id = name(n).parse().unwrap();
                     world.run(&settings, Command::DeleteDevice { hub: hub(h), id, precondition: Precondition::None }).map(drop)
+                }
+                Step::PutModule(h, n, m, k) => world.put_module(&settings, hub(h).as_str(), &name(n), &format!("m{m}"), k).map(drop),
+                Step::DeleteModule(h, n, m) => {
+                    world.delete_module(&settings, hub(h).as_str(), &name(n), &format!("m{m}"), Precondition::None).map(drop)
+                }
+                Step::EditTwin(h, n, m) => {
+                    let client = twins::client(hub(h).as_str(), &name(n), m.map(|m| format!("m{m}")).as_deref());
+                    world.edit_twin(&settings, client, TwinEdit::patch(&serde_json::json!({"tags": {"n": n}})).unwrap(), Precondition::None).map(drop)
                 }
             };
             world.check();

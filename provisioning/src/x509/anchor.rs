@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 
 use super::certificate::Certificate;
-use super::memo::SignatureMemo;
+use super::memo::{DeviceMemo, SignatureMemo};
 use super::weak::Weakness;
 
 /// Why a certificate cannot be an authority here.
@@ -79,6 +79,7 @@ pub struct Anchor {
     trust: TrustAnchor<'static>,
     /// Shared by clones.
     memo: Arc<SignatureMemo>,
+    devices: Arc<DeviceMemo>,
 }
 
 impl Anchor {
@@ -92,7 +93,12 @@ impl Anchor {
         let trust = webpki::anchor_from_trusted_cert(&CertificateDer::from(certificate.der()))
             .map_err(|error| AnchorError::Unusable(error.to_string()))?
             .to_owned();
-        Ok(Self { name: name.into(), certificate, verified, trust, memo: Arc::default() })
+        Ok(Self { name: name.into(), certificate, verified, trust, memo: Arc::default(), devices: Arc::default() })
+    }
+
+    /// The same with a memory of devices that other anchors share.
+    pub(crate) fn with_devices(self, devices: Arc<DeviceMemo>) -> Self {
+        Self { devices, ..self }
     }
 
     /// The group's or the CA's name.
@@ -119,6 +125,10 @@ impl Anchor {
 
     pub(super) fn memo(&self) -> &SignatureMemo {
         &self.memo
+    }
+
+    pub(super) fn devices(&self) -> &DeviceMemo {
+        &self.devices
     }
 }
 

@@ -92,6 +92,17 @@ impl TextError {
 }
 
 const BEGIN: &str = "-----BEGIN ";
+const REQUEST: &str = "CERTIFICATE REQUEST";
+
+/// The certificate requests of a text, DER.
+pub(super) fn request_bodies(text: &[u8]) -> Result<Vec<Vec<u8>>, TextError> {
+    bodies(text, REQUEST, TEXT_BYTES_MAX)
+}
+
+/// The public keys of a text, SubjectPublicKeyInfo in DER.
+pub(crate) fn public_key_bodies(text: &[u8]) -> Result<Vec<Vec<u8>>, TextError> {
+    bodies(text, "PUBLIC KEY", TEXT_BYTES_MAX)
+}
 
 fn start_of(text: &str) -> String {
     text.chars().take(24).collect()
@@ -118,7 +129,9 @@ fn pem_blocks(text: &str, label: &'static str) -> Result<Vec<Vec<u8>>, TextError
             return Err(damaged("PEM", "its first line does not end with `-----`"));
         };
         // Some tools write the older label of RFC 7468 5.1.
-        let wanted = found == label || (label == "CERTIFICATE" && found == "X509 CERTIFICATE");
+        let wanted = found == label
+            || (label == "CERTIFICATE" && found == "X509 CERTIFICATE")
+            || (label == REQUEST && found == "NEW CERTIFICATE REQUEST");
         let end = format!("-----END {found}-----");
         let Some((body, after)) = after.split_once(end.as_str()) else {
             return Err(damaged(found, "its `-----END` line is missing"));

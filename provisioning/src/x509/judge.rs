@@ -159,7 +159,7 @@ fn validate<'a>(path: &[&'a Certificate], anchor: &'a Anchor, now: Timestamp) ->
     };
     let remembering: Vec<Remembering<'_>> = ALL_VERIFICATION_ALGS
         .iter()
-        .map(|algorithm| Remembering { algorithm: *algorithm, memo: anchor.memo(), leaf })
+        .map(|algorithm| Remembering { algorithm: *algorithm, memo: anchor.memo(), devices: anchor.devices(), leaf })
         .collect();
     let algorithms: Vec<&dyn SignatureVerificationAlgorithm> =
         remembering.iter().map(|algorithm| algorithm as &dyn SignatureVerificationAlgorithm).collect();

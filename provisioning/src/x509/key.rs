@@ -212,7 +212,7 @@ impl PublicKey {
     }
 
     /// The bits of `subjectPublicKey`, as verifiers take them.
-    pub(super) fn bits_of_key(&self) -> &[u8] {
+    pub(crate) fn bits_of_key(&self) -> &[u8] {
         take_apart(&self.spki).map(|parts| parts.key).unwrap_or_default()
     }
 

@@ -12,6 +12,7 @@
 //! | is one of the path revoked or denied? | [`CrlSet::check`], [`DenyList::check`] |
 //! | does the uploader hold the authority's key? | [`check_possession`] |
 //! | what would a device's certificate need? | [`lint()`] |
+//! | does a device that asks for a certificate hold its key? | [`CertificateRequest::read`] |
 
 pub mod anchor;
 mod build;
@@ -31,6 +32,7 @@ mod name;
 pub mod possession;
 mod published;
 pub mod refusal;
+pub mod request;
 pub mod revocation;
 pub mod signature;
 pub mod summary;
@@ -49,9 +51,11 @@ pub use encoding::{TextError, parse_certificates};
 pub use individual::{IndividualRefusal, Slot, match_individual};
 pub use key::{KeyError, KeyKind, PublicKey};
 pub use lint::{Against, Finding, Level, lint};
+pub(crate) use memo::DeviceMemo;
 pub use name::{CommonNameError, NameRefusal};
 pub use possession::{PossessionRefusal, VerificationCode, check_possession};
 pub use refusal::{ChainProblem, ChainRefusal, NearMiss, NearMissReason};
+pub use request::{CertificateRequest, RequestError};
 pub use revocation::{CrlSet, DeniedBy, DenyList, RevocationRefusal, StaleCrl, StalePolicy};
 pub use summary::{CertificateSummary, Thumbprint};
 pub use validity::{OutOfTime, check_validity};

@@ -356,6 +356,8 @@ impl Snapshot {
                 open(Table::Revocations)?,
                 open(Table::Standings)?,
                 open(Table::Continuity)?,
+                open(Table::Twins)?,
+                open(Table::Modules)?,
             ],
             meta: transaction.open_table(META)?,
         })

@@ -11,13 +11,14 @@ use parking_lot::Mutex;
 use unicity_audit::{Reader, VerifierKey};
 use unicity_hub::DeviceDirectory;
 use unicity_identity::error::KeyOwner;
+use unicity_identity::twin::{PROPERTIES_BYTES_MAX, TAGS_BYTES_MAX};
 use unicity_identity::{
     Authority, AuthorityName, ClientIdentity, Continuity, DenyRule, DeviceId, DeviceIdentity, EnrollmentGroup,
-    EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, Registration, RegistrationId, Revocation,
-    RevocationList, RevocationTarget, Standing, Subscription,
+    EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, ModuleId, ModuleIdentity, Registration,
+    RegistrationId, Revocation, RevocationList, RevocationTarget, Standing, Subscription, Twin,
 };
 use unicity_provisioning::{
-    Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request, RevokedSet, other_holder,
+    Command, Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request, RevokedSet, other_holder,
 };
 
 use super::checkpoint::Checkpointer;
@@ -27,7 +28,7 @@ use super::listing;
 use super::metrics;
 use super::options::{OpenError, RegistryOptions};
 use super::recover::{Recovered, recover};
-use super::tables::{DENIED_SERIALS, Table, device_bounds, device_key};
+use super::tables::{DENIED_SERIALS, Table, device_bounds, device_key, module_key};
 use super::writer::{Queued, Writer};
 use crate::audit::{AuditFiles, Published};
 use crate::chain::in_full;
@@ -37,6 +38,8 @@ use crate::vfs::Vfs;
 
 /// Bytes of a request for the bound of the queue: a large registration, roughly.
 const REQUEST_BYTES: usize = 1024;
+/// The same of a change of a twin: all that its sections may hold.
+const TWIN_REQUEST_BYTES: usize = TAGS_BYTES_MAX + PROPERTIES_BYTES_MAX;
 
 /// The durable registry. Dropped, it closes as [`RegistryStore::close`] does.
 pub struct RegistryStore {
@@ -335,6 +338,18 @@ impl RegistryView for RegistryStore {
         self.core.view().continuity(id)
     }
 
+    fn twin(&self, client: &ClientIdentity) -> Result<Option<Twin>, Fault> {
+        self.core.view().twin(client)
+    }
+
+    fn module(&self, hub: &HubName, device: &DeviceId, module: &ModuleId) -> Result<Option<ModuleIdentity>, Fault> {
+        self.core.view().module(hub, device, module)
+    }
+
+    fn modules(&self, hub: &HubName, device: &DeviceId) -> Result<Vec<ModuleIdentity>, Fault> {
+        self.core.view().modules(hub, device)
+    }
+
     fn trust_version(&self) -> Option<u64> {
         self.core.view().trust_version()
     }
@@ -358,7 +373,11 @@ impl Registry for RegistryStore {
         }
         self.clock.store(request.now.0, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
-        let push = self.writer.push(Queued { request: Some(request), reply }, REQUEST_BYTES);
+        let bytes = match &request.command {
+            Command::EditTwin { .. } => TWIN_REQUEST_BYTES,
+            _ => REQUEST_BYTES,
+        };
+        let push = self.writer.push(Queued { request: Some(request), reply }, bytes);
         Box::pin(async move {
             push.await.map_err(|_| RegistryError::Stopping)?;
             answer.await.unwrap_or(Err(RegistryError::Stopping))
@@ -398,6 +417,18 @@ impl Registry for RegistryStore {
         let after = after.map(|id| device_key(hub, id));
         let start = after.as_deref().map_or(Bound::Excluded(first.as_slice()), Bound::Excluded);
         listing::page(&self.core.view(), Table::Devices, (start, Bound::Excluded(end.as_slice())), limit)
+    }
+
+    fn list_modules(
+        &self,
+        hub: &HubName,
+        after: Option<(&DeviceId, &ModuleId)>,
+        limit: usize,
+    ) -> Result<Page<ModuleIdentity>, Fault> {
+        let (first, end) = device_bounds(hub);
+        let after = after.map(|(device, module)| module_key(hub, device, module));
+        let start = after.as_deref().map_or(Bound::Excluded(first.as_slice()), Bound::Excluded);
+        listing::page(&self.core.view(), Table::Modules, (start, Bound::Excluded(end.as_slice())), limit)
     }
 }
 

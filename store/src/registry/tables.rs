@@ -5,7 +5,7 @@ use redb::TableDefinition;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use unicity_identity::error::KeyOwner;
-use unicity_identity::{ClientIdentity, DenyRule, DeviceId, HubName, RevocationTarget};
+use unicity_identity::{ClientIdentity, DenyRule, DeviceId, HubName, ModuleId, RevocationTarget};
 use unicity_provisioning::{Change, Fault};
 
 use super::{legacy, record};
@@ -32,10 +32,12 @@ pub(super) enum Table {
     Revocations = 9,
     Standings = 10,
     Continuity = 11,
+    Twins = 12,
+    Modules = 13,
 }
 
 impl Table {
-    pub(super) const COUNT: usize = 12;
+    pub(super) const COUNT: usize = 14;
     pub(super) const ALL: [Self; Self::COUNT] = [
         Self::Individuals,
         Self::Groups,
@@ -49,6 +51,8 @@ impl Table {
         Self::Revocations,
         Self::Standings,
         Self::Continuity,
+        Self::Twins,
+        Self::Modules,
     ];
     /// What decides whom the service trusts to vouch for certificates.
     pub(super) const TRUST: [Self; 3] = [Self::Groups, Self::Authorities, Self::RevocationLists];
@@ -79,6 +83,8 @@ impl Table {
             Self::Revocations => "revocations",
             Self::Standings => "standings",
             Self::Continuity => "continuity",
+            Self::Twins => "twins",
+            Self::Modules => "modules",
         }
     }
 
@@ -138,6 +144,17 @@ pub(super) fn write_change(change: &Change, out: &mut Vec<u8>) {
             record::put(Table::Continuity, &[id.as_str().as_bytes()], out, |out| encode(continuity, out));
         }
         Change::DeleteContinuity(id) => record::delete(Table::Continuity, &[id.as_str().as_bytes()], out),
+        Change::PutTwin(twin) => {
+            record::put(Table::Twins, &[&client_key(&twin.client)], out, |out| encode(twin, out));
+        }
+        Change::DeleteTwin(client) => record::delete(Table::Twins, &[&client_key(client)], out),
+        Change::PutModule(record) => {
+            let key = module_key(&record.hub, &record.device_id, &record.module_id);
+            record::put(Table::Modules, &[&key], out, |out| encode(record, out));
+        }
+        Change::DeleteModule(hub, device, module) => {
+            record::delete(Table::Modules, &[&module_key(hub, device, module)], out);
+        }
     }
 }
 
@@ -178,6 +195,7 @@ pub(super) fn owner_key(owner: &KeyOwner) -> Vec<u8> {
         KeyOwner::Registration(id) => [b"r", id.as_str().as_bytes()].concat(),
         KeyOwner::Group(id) => [b"g", id.as_str().as_bytes()].concat(),
         KeyOwner::Device(hub, id) => [b"d".as_slice(), &device_key(hub, id)].concat(),
+        KeyOwner::Module(hub, id, module) => [b"m".as_slice(), &module_key(hub, id, module)].concat(),
     }
 }
 
@@ -189,6 +207,17 @@ pub(super) fn device_key(hub: &HubName, id: &DeviceId) -> Vec<u8> {
 /// The bounds of a hub's devices: from the first key on, and before the second.
 pub(super) fn device_bounds(hub: &HubName) -> (Vec<u8>, Vec<u8>) {
     ([hub.as_str().as_bytes(), b"\0"].concat(), [hub.as_str().as_bytes(), b"\x01"].concat())
+}
+
+/// `hub \0 device \0 module`: the modules of a device are neighbours, and no other device's lie between.
+pub(super) fn module_key(hub: &HubName, device: &DeviceId, module: &ModuleId) -> Vec<u8> {
+    [hub.as_str(), device.as_str(), module.as_str()].join("\0").into_bytes()
+}
+
+/// The bounds of a device's modules: after the first key, and before the second.
+pub(super) fn module_bounds(hub: &HubName, device: &DeviceId) -> (Vec<u8>, Vec<u8>) {
+    let key = device_key(hub, device);
+    ([&key, b"\0".as_slice()].concat(), [&key, b"\x01".as_slice()].concat())
 }
 
 /// `hub \0 device`, and `\0 module` if it is one.

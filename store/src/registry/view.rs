@@ -1,14 +1,15 @@
 //! Reading records: what everyone sees (*synced* state), and what the writer decides on (*decided* state, design rule 2).
 
 use std::cell::RefCell;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
     Authority, AuthorityName, ClientIdentity, Continuity, DenyRule, DeviceId, DeviceIdentity, EnrollmentGroup,
-    EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, Registration, RegistrationId, Revocation,
-    RevocationList, RevocationTarget, Standing, Subscription,
+    EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, ModuleId, ModuleIdentity, Registration,
+    RegistrationId, Revocation, RevocationList, RevocationTarget, Standing, Subscription, Twin,
 };
 use unicity_provisioning::{Fault, RegistryView, RevokedSet};
 
@@ -17,7 +18,9 @@ use super::index::Index;
 use super::layer::{Known, Layer, Touched};
 use super::listing;
 use super::overlay::Overlay;
-use super::tables::{DENIED_SERIALS, Table, client_key, decode, deny_key, device_key, owner_key, target_key};
+use super::tables::{
+    DENIED_SERIALS, Table, client_key, decode, deny_key, device_key, module_bounds, module_key, owner_key, target_key,
+};
 
 /// State to read: the layers before the index, the newest first.
 #[derive(Clone, Copy)]
@@ -185,6 +188,21 @@ impl RegistryView for View<'_> {
 
     fn continuity(&self, id: &RegistrationId) -> Result<Option<Continuity>, Fault> {
         self.get(Table::Continuity, id.as_str().as_bytes())
+    }
+
+    fn twin(&self, client: &ClientIdentity) -> Result<Option<Twin>, Fault> {
+        self.get(Table::Twins, &client_key(client))
+    }
+
+    fn module(&self, hub: &HubName, device: &DeviceId, module: &ModuleId) -> Result<Option<ModuleIdentity>, Fault> {
+        self.get(Table::Modules, &module_key(hub, device, module))
+    }
+
+    fn modules(&self, hub: &HubName, device: &DeviceId) -> Result<Vec<ModuleIdentity>, Fault> {
+        let (first, end) = module_bounds(hub, device);
+        let bounds = (Bound::Excluded(first.as_slice()), Bound::Excluded(end.as_slice()));
+        // A device has far fewer than a page holds.
+        Ok(listing::page(self, Table::Modules, bounds, listing::PAGE_MAX)?.items)
     }
 
     fn trust_version(&self) -> Option<u64> {

@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use unicity_hub::fence::Permit;
-use unicity_hub::{
-    AppendDone, AppendError, Appended, Entry, Fence, Message, RecordBody, SessionEpoch, SessionStamp, TelemetryRecord,
-};
+use unicity_hub::record::EncodedStamp;
+use unicity_hub::{AppendDone, AppendError, Appended, Entry, Fence, Message, RecordBody, SessionEpoch, SessionStamp};
 use unicity_identity::{ClientIdentity, Timestamp};
 
 use super::wakers::Wakers;
@@ -62,8 +61,8 @@ pub(super) struct Appender {
     /// What permits of the fence were not used, since the disk was full: sequences have no gaps. Empty but for sessions
     /// that met a full disk and are still open.
     unused: HashMap<ClientIdentity, Unused>,
-    /// The permits of the batch under way.
-    permits: Vec<(Arc<SessionStamp>, Permit)>,
+    /// The permits of the batch under way: whose, the first, and how many.
+    permits: Vec<(Arc<SessionStamp>, Permit, u64)>,
     retained_at_ms: u64,
     /// Those that wait for room were told of this batch.
     is_drained: bool,
@@ -91,24 +90,26 @@ impl Appender {
         }
     }
 
-    fn store(&mut self, message: &mut Message, batch: &mut BatchBuffer) -> Result<Appended, AppendError> {
-        let length = stored_bytes_at_most(message);
-        if length > RECORD_BYTES_MAX {
-            return Err(AppendError::TooLarge { length, max: RECORD_BYTES_MAX });
+    /// Stores messages of one session, all or none.
+    fn store(&mut self, messages: &[Message], batch: &mut BatchBuffer) -> Result<Appended, AppendError> {
+        let Some(Message { stamp, .. }) = messages.first() else { return Ok(Appended::Done) };
+        let longest = messages.iter().map(stored_bytes_at_most).max().unwrap_or_default();
+        if longest > RECORD_BYTES_MAX {
+            return Err(AppendError::TooLarge { length: longest, max: RECORD_BYTES_MAX });
         }
-        let stamp = &message.stamp;
-        let Some(permit) = self.fence.admit(&stamp.client, stamp.epoch) else {
-            self.state.fenced_total.fetch_add(1, Ordering::Relaxed);
+        let count = messages.len() as u64;
+        let Some(permit) = self.fence.admit_all(&stamp.client, stamp.epoch, count) else {
+            self.state.fenced_total.fetch_add(count, Ordering::Relaxed);
             return Err(AppendError::Fenced);
         };
         let permit = self.corrected(stamp, permit);
-        match push(message, permit, batch) {
+        match push(messages, permit, batch) {
             Ok(offset) => {
-                self.permits.push((Arc::clone(&message.stamp), permit));
+                self.permits.push((Arc::clone(stamp), permit, count));
                 Ok(Appended::Stored { offset })
             }
             Err(error) => {
-                self.give_back(&message.stamp, permit);
+                self.give_back(stamp, permit, count);
                 Err(not_pushed(error))
             }
         }
@@ -125,15 +126,15 @@ impl Appender {
         }
     }
 
-    /// A permit came to nothing.
-    fn give_back(&mut self, stamp: &SessionStamp, permit: Permit) {
+    /// `count` permits came to nothing, of which this is the first.
+    fn give_back(&mut self, stamp: &SessionStamp, permit: Permit, count: u64) {
         let none = Unused { epoch: stamp.epoch, permits: 0, is_first: false };
         let unused = self.unused.entry(stamp.client.clone()).or_insert(none);
         if stamp.epoch > unused.epoch {
             *unused = none;
         }
         if stamp.epoch == unused.epoch {
-            unused.permits += 1;
+            unused.permits += count;
             unused.is_first |= permit.first;
         }
     }
@@ -150,25 +151,19 @@ impl Appender {
     }
 }
 
-/// Adds the message's record, and the session-open record before the first; the offset of the message.
-fn push(message: &mut Message, permit: Permit, batch: &mut BatchBuffer) -> Result<u64, LogError> {
-    let stamp = &*message.stamp;
+/// Adds the messages' records, and the session-open record before the first of a session; the offset of the last message.
+fn push(messages: &[Message], permit: Permit, batch: &mut BatchBuffer) -> Result<u64, LogError> {
+    let Some(Message { stamp, enqueued, .. }) = messages.first() else { return Ok(batch.next_offset()) };
     if permit.first {
-        let open = RecordBody::SessionOpen { stamp: stamp.clone(), at: message.enqueued };
+        let open = RecordBody::SessionOpen { stamp: SessionStamp::clone(stamp), at: *enqueued };
         batch.push_with(|bytes| open.encode(bytes))?;
     }
-    let record = RecordBody::Telemetry(TelemetryRecord {
-        stamp: stamp.clone(),
-        sequence: permit.sequence,
-        enqueued: message.enqueued,
-        qos: message.qos,
-        dup: message.dup,
-        will: message.will,
-        properties: std::mem::take(&mut message.properties),
-        system_properties: std::mem::take(&mut message.system_properties),
-        body: std::mem::take(&mut message.body).into(),
-    });
-    batch.push_with(|bytes| record.encode(bytes))
+    let encoded: EncodedStamp = stamp.encoded();
+    let mut last = batch.next_offset();
+    for (sequence, message) in (permit.sequence..).zip(messages) {
+        last = batch.push_with(|bytes| encoded.encode(sequence, message, bytes))?;
+    }
+    Ok(last)
 }
 
 /// Has the log's thread drop what need not be kept.
@@ -192,7 +187,8 @@ impl GroupRules for Appender {
             self.state.room.wake_all();
         }
         match &mut item.entry {
-            Entry::Message(message) => self.store(message, batch),
+            Entry::Message(message) => self.store(std::slice::from_ref(message), batch),
+            Entry::Messages(messages) => self.store(messages, batch),
             Entry::Open { client, epoch } => {
                 if !self.fence.open(client, *epoch) {
                     return Err(AppendError::Fenced);
@@ -212,7 +208,7 @@ impl GroupRules for Appender {
 
     fn commit(&mut self) {
         self.is_drained = false;
-        let messages = self.permits.drain(..).count() as u64;
+        let messages: u64 = self.permits.drain(..).map(|(_, _, count)| count).sum();
         self.state.open_sessions.store(self.fence.len() as u64, Ordering::Relaxed);
         if messages > 0 {
             let bucket = super::COMMIT_BUCKETS.partition_point(|&bound| bound < messages);
@@ -226,8 +222,8 @@ impl GroupRules for Appender {
 
     fn roll_back(&mut self) {
         self.is_drained = false;
-        for (stamp, permit) in std::mem::take(&mut self.permits) {
-            self.give_back(&stamp, permit);
+        for (stamp, permit, count) in std::mem::take(&mut self.permits) {
+            self.give_back(&stamp, permit, count);
         }
     }
 
@@ -236,7 +232,9 @@ impl GroupRules for Appender {
             Ok(appended) => Ok(appended),
             Err(log::AppendError::Refused(error)) => Err(error),
             // Openings and closings need no disk, and took effect.
-            Err(log::AppendError::Log(LogError::Full { .. })) if !matches!(item.entry, Entry::Message(_)) => {
+            Err(log::AppendError::Log(LogError::Full { .. }))
+                if matches!(item.entry, Entry::Open { .. } | Entry::Close { .. }) =>
+            {
                 Ok(Appended::Done)
             }
             Err(log::AppendError::Log(LogError::Full { path })) => Err(AppendError::Full(path.display().to_string())),
@@ -273,6 +271,7 @@ fn stored_bytes_at_most(message: &Message) -> usize {
 pub(super) fn queued_bytes(entry: &Entry) -> usize {
     match entry {
         Entry::Message(message) => stored_bytes_at_most(message),
+        Entry::Messages(messages) => messages.iter().map(stored_bytes_at_most).sum(),
         Entry::Open { .. } | Entry::Close { .. } => 256,
     }
 }
@@ -281,6 +280,7 @@ pub(super) fn queued_bytes(entry: &Entry) -> usize {
 pub(super) fn time_of(entry: &Entry) -> Option<Timestamp> {
     match entry {
         Entry::Message(message) => Some(message.enqueued),
+        Entry::Messages(messages) => messages.last().map(|message| message.enqueued),
         Entry::Open { .. } | Entry::Close { .. } => None,
     }
 }

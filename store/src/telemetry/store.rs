@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use unicity_hub::{AppendDone, AppendError, Entry, Pending, RecordBody, StoredRecord, TelemetryLog, TelemetryReader};
 use unicity_identity::{HubName, Timestamp};
@@ -234,6 +235,14 @@ impl TelemetryReader for HubReader {
     }
 
     fn read(&self, partition: u32, offset: u64, bytes_max: usize) -> Result<Vec<StoredRecord>, String> {
+        let decoded = |(offset, stored): (u64, Bytes)| match RecordBody::decode(&stored) {
+            Ok(body) => Ok(StoredRecord { offset, body }),
+            Err(error) => Err(format!("partition {partition}, offset {offset}: {error}")),
+        };
+        self.read_stored(partition, offset, bytes_max)?.into_iter().map(decoded).collect()
+    }
+
+    fn read_stored(&self, partition: u32, offset: u64, bytes_max: usize) -> Result<Vec<(u64, Bytes)>, String> {
         let reader =
             self.readers.get(partition as usize).ok_or_else(|| format!("there is no partition {partition}"))?;
         let mut from = offset.max(reader.earliest());
@@ -245,13 +254,7 @@ impl TelemetryReader for HubReader {
                 other => break other.map_err(|error| in_full(&error))?,
             }
         };
-        records
-            .into_iter()
-            .map(|record| match RecordBody::decode(&record.payload) {
-                Ok(body) => Ok(StoredRecord { offset: record.offset, body }),
-                Err(error) => Err(format!("partition {partition}, offset {}: {error}", record.offset)),
-            })
-            .collect()
+        Ok(records.into_iter().map(|record| (record.offset, record.payload)).collect())
     }
 
     fn wait_beyond(&self, ends: Vec<u64>) -> Pending<()> {

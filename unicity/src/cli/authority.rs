@@ -9,8 +9,10 @@ use unicity_identity::AuthorityName;
 use unicity_identity::sas::percent_encode;
 use unicity_provisioning::x509::anchor::check_authority;
 
+use super::confirm::Yes;
 use super::{Global, files, output};
 use crate::client::{Audience, Client};
+use crate::curl::quoted;
 use crate::error::{CommandError, Outcome};
 
 const BASE: &str = "/unicity/certificates";
@@ -29,7 +31,15 @@ pub(crate) enum CaCommand {
     /// Show that the authority's key is at hand: a certificate that it signed for the verification code.
     Verify(VerifyArgs),
     /// Remove one that no enrollment group names any more.
-    Remove(NameArgs),
+    Remove(RemoveArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RemoveArgs {
+    /// Its name.
+    name: AuthorityName,
+    #[command(flatten)]
+    yes: Yes,
 }
 
 #[derive(Debug, Args)]
@@ -91,6 +101,7 @@ pub(crate) async fn run(global: &Global, command: CaCommand) -> Outcome {
             Ok(())
         }
         CaCommand::Remove(args) => {
+            args.yes.ask(&format!("this removes the authority {}", args.name))?;
             client.call(Method::DELETE, &path(&args.name, ""), &[], None).await?;
             if global.json {
                 return output::json(&json!({"removed": args.name}));
@@ -163,12 +174,6 @@ fn commands(name: &AuthorityName, file: Option<&Path>, code: &str) -> [String; 3
              -out {name}-proof.pem"
         ),
     ]
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = word.chars().all(|char| char.is_ascii_alphanumeric() || "/._-+:@%,".contains(char));
-    if plain && !word.is_empty() { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 /// The options that lead a further command to the same server.

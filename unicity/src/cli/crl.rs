@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use unicity_identity::Timestamp;
 use unicity_provisioning::x509::UnverifiedCrl;
 
+use super::confirm::Yes;
 use super::{Global, files, output};
 use crate::client::{Audience, Client};
 use crate::clock;
@@ -39,6 +40,8 @@ pub(crate) struct ListArgs {
 pub(crate) struct RemoveArgs {
     /// The authority: its name or its key as `crl list` shows them.
     issuer: String,
+    #[command(flatten)]
+    yes: Yes,
 }
 
 #[derive(Debug, Args)]
@@ -115,6 +118,9 @@ async fn remove(global: &Global, args: &RemoveArgs) -> Outcome {
         [one] => {
             let key = output::cell(one, "issuerKey");
             let path = format!("/unicity/crls/{key}?api-version=2021-10-01");
+            let (issuer, count) = (output::cell(one, "issuer"), output::cell(one, "revoked"));
+            args.yes
+                .ask(&format!("this withdraws the list of {issuer}: {count} revoked certificate(s) are good again"))?;
             client.call(Method::DELETE, &path, &[], None).await?;
             if global.json {
                 return output::json(&json!({"issuerKey": key, "removed": true}));

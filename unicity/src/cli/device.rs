@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use unicity_identity::DeviceId;
 use unicity_identity::sas::percent_encode;
 
+use super::confirm::Yes;
 use super::{Global, output, suspects};
 use crate::client::{Audience, Client};
 use crate::error::{Context as _, Outcome};
@@ -23,7 +24,7 @@ pub(crate) enum DeviceCommand {
     /// Let a device connect again.
     Enable(DeviceArgs),
     /// Delete a device; made again, it begins a new generation.
-    Delete(DeviceArgs),
+    Delete(DeleteArgs),
     /// Hold a device back whose key another seems to have: its session ends, it can neither connect nor register.
     Quarantine(suspects::QuarantineArgs),
     /// Release it, or dismiss a suspicion; what was observed until now counts no more.
@@ -52,6 +53,14 @@ pub(crate) struct DeviceArgs {
     keys: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    yes: Yes,
+}
+
 impl DeviceArgs {
     fn path(&self) -> Outcome<(DeviceId, String)> {
         let id = self.id.as_ref().or(self.device_id.as_ref()).map_or("", String::as_str);
@@ -70,7 +79,7 @@ pub(crate) async fn run(global: &Global, command: DeviceCommand) -> Outcome {
     let (DeviceCommand::Show(DeviceArgs { hub, .. })
     | DeviceCommand::Disable(DeviceArgs { hub, .. })
     | DeviceCommand::Enable(DeviceArgs { hub, .. })
-    | DeviceCommand::Delete(DeviceArgs { hub, .. })
+    | DeviceCommand::Delete(DeleteArgs { device: DeviceArgs { hub, .. }, .. })
     | DeviceCommand::List(hub)) = &command
     else {
         return Ok(());
@@ -89,7 +98,15 @@ pub(crate) async fn run(global: &Global, command: DeviceCommand) -> Outcome {
         DeviceCommand::Disable(args) => set_status(global, &client, args, "disabled").await,
         DeviceCommand::Enable(args) => set_status(global, &client, args, "enabled").await,
         DeviceCommand::Delete(args) => {
-            let (id, path) = args.path()?;
+            let (id, path) = args.device.path()?;
+            if args.yes.has_to_ask() {
+                let found = client.get(&path).await?;
+                args.yes.ask(&format!(
+                    "this deletes device {id} ({}, {}): its session ends, and its twin and queued commands are lost",
+                    output::cell(&found, "status"),
+                    output::cell(&found, "connectionState")
+                ))?;
+            }
             client.call(Method::DELETE, &path, &[("if-match", "\"*\"")], None).await?;
             if global.json {
                 return output::json(&json!({"deleted": format!("device {id}")}));

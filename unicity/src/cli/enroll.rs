@@ -7,6 +7,7 @@ use unicity_identity::sas::percent_encode;
 use unicity_identity::{EnrollmentGroupId, RegistrationId};
 
 use super::attestation::{DeviceProof, GroupProof};
+use super::confirm::Yes;
 use super::{Global, attestation, output, suspects};
 use crate::client::{Audience, Client};
 use crate::error::{CommandError, Context as _, Outcome};
@@ -28,7 +29,7 @@ pub(crate) enum EnrollCommand {
     /// Let its devices register again.
     Enable(WhichArgs),
     /// Delete an enrollment or group; hub devices stay.
-    Delete(WhichArgs),
+    Delete(DeleteArgs),
 }
 
 #[derive(Debug, Args)]
@@ -105,6 +106,14 @@ pub(crate) struct WhichArgs {
     /// A group's id.
     #[arg(long, value_name = "ID")]
     group_id: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    #[command(flatten)]
+    which: WhichArgs,
+    #[command(flatten)]
+    yes: Yes,
 }
 
 #[derive(Debug, Args)]
@@ -319,9 +328,18 @@ async fn set_status(global: &Global, args: &WhichArgs, status: &str) -> Outcome 
     Ok(())
 }
 
-async fn delete(global: &Global, args: &WhichArgs) -> Outcome {
-    let which = Which::parse(args)?;
+async fn delete(global: &Global, args: &DeleteArgs) -> Outcome {
+    let which = Which::parse(&args.which)?;
     let client = Client::open(&global.target(), &Audience::Dps)?;
+    if args.yes.has_to_ask() {
+        let found = client.get(&format!("{}?{API}", which.path())).await?;
+        args.yes.ask(&format!(
+            "this deletes {} ({}, {}); its keys are free for others then, and hub devices stay",
+            which.label(),
+            output::cell(&found, "attestation.type"),
+            output::cell(&found, "provisioningStatus")
+        ))?;
+    }
     client.call(Method::DELETE, &format!("{}?{API}", which.path()), &[], None).await?;
     if global.json {
         return output::json(&json!({"deleted": which.label()}));

@@ -1,12 +1,13 @@
 //! Keys and tokens by hand: `device-key` and `sas`. Neither needs a server.
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use unicity_identity::{SasToken, SharedAccessKey, derive_device_key};
 
 use super::{Global, output};
-use crate::client::ConnectionString;
+use crate::client::{Audience, ConnectionString, own_connection};
 use crate::clock;
+use crate::datadir::DataDir;
 use crate::error::{CommandError, Context as _, Outcome};
 
 #[derive(Debug, Args)]
@@ -33,7 +34,7 @@ pub(crate) fn device_key(global: &Global, args: &DeviceKeyArgs) -> Outcome {
 
 #[derive(Debug, Args)]
 pub(crate) struct SasArgs {
-    /// The key to sign with, base64; without it, the key of --connection-string signs.
+    /// The key to sign with, base64; without it, the key of --connection-string signs, or the service's of --data.
     #[arg(long, value_name = "B64", requires = "resource")]
     key: Option<String>,
     /// What the token is for: `{idScope}/registrations/{id}`, `{host}/devices/{id}`, or a service's host.
@@ -45,6 +46,9 @@ pub(crate) struct SasArgs {
     /// The policy's name (`skn`).
     #[arg(long, value_name = "NAME")]
     skn: Option<String>,
+    /// A token for this hub's service API, of --data.
+    #[arg(long, value_name = "NAME", conflicts_with = "key")]
+    hub: Option<String>,
 }
 
 /// Prints a SAS token.
@@ -61,9 +65,16 @@ pub(crate) fn sas(global: &Global, args: &SasArgs) -> Outcome {
             (connection.key, resource, args.skn.clone().or(connection.policy))
         }
         (None, None) => {
-            return Err(
-                CommandError::usage("nothing to sign with").hint("give --key with --resource, or --connection-string")
-            );
+            let path = DataDir::new(&global.data).connection_strings();
+            let Ok(text) = std::fs::read(&path) else {
+                return Err(CommandError::usage("nothing to sign with")
+                    .hint("give --key with --resource, --connection-string, or the server's --data"));
+            };
+            let strings: Value = serde_json::from_slice(&text).context(format!("{} is damaged", path.display()))?;
+            let audience = args.hub.clone().map_or(Audience::Dps, |name| Audience::Hub(Some(name)));
+            let (connection, _) = own_connection(&strings, &audience, &path)?;
+            let resource = args.resource.clone().unwrap_or_else(|| connection.resource());
+            (connection.key, resource, args.skn.clone().or(connection.policy))
         }
     };
     let expiry = clock::now().unix_seconds().saturating_add(args.ttl);

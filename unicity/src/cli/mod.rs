@@ -7,20 +7,25 @@ mod audit;
 mod authority;
 mod backup;
 mod cert;
+mod confirm;
+mod context;
 mod crl;
 mod deny;
 mod dev_cert;
 mod device;
 mod doctor;
 mod enroll;
+mod factory;
 mod failures;
-mod files;
+pub(crate) mod files;
 mod init;
 mod keys;
+mod migrate;
 pub(crate) mod output;
 mod refusal;
 mod registration;
 mod revoke;
+mod shell;
 mod suspects;
 pub(crate) mod tail;
 pub(crate) mod verify_message;
@@ -29,9 +34,11 @@ mod why;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::client::Target;
+use crate::curl::quoted;
 use crate::error::{CommandError, Outcome};
 use crate::{demo, server};
 
@@ -45,7 +52,7 @@ struct Cli {
     command: Command,
 }
 
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Global {
     /// The server's data directory.
     #[arg(long, global = true, value_name = "DIR", env = "UNICITY_DATA", default_value = "unicity-data")]
@@ -56,9 +63,19 @@ pub(crate) struct Global {
     /// The root certificate of that server; pki/ca.pem of the data directory if not given.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) server_ca: Option<PathBuf>,
+    /// A server that `unicity ctx add` keeps, by its name.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) ctx: Option<String>,
     /// One JSON object a line, for programs.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Show the calls behind the command as curl lines, without secrets. Reads that the next call needs are made; the first call
+    /// that would change something is shown, not made, and ends it.
+    #[arg(long, global = true)]
+    pub(crate) curl: bool,
+    /// How `unicity sas` is told of the server, for `--curl`.
+    #[arg(skip)]
+    pub(crate) sas: Option<String>,
 }
 
 impl Global {
@@ -67,7 +84,55 @@ impl Global {
             data: self.data.clone(),
             connection_string: self.connection_string.clone(),
             ca: self.server_ca.clone(),
+            curl: self.curl.then(|| self.sas.clone().unwrap_or_default()),
         }
+    }
+}
+
+/// By which way the options that name a server came.
+#[derive(Debug, Clone, Copy)]
+struct Given {
+    data: Option<ValueSource>,
+    connection_string: Option<ValueSource>,
+}
+
+impl Given {
+    fn of(matches: &ArgMatches) -> Self {
+        Self { data: matches.value_source("data"), connection_string: matches.value_source("connection_string") }
+    }
+}
+
+impl Global {
+    /// Settles which server is meant: options before the environment, that before the context in use, that before the folder here.
+    fn resolve(&mut self, command: &Command, given: Given) -> Outcome {
+        let on_line = Some(ValueSource::CommandLine);
+        if given.data == on_line && given.connection_string == Some(ValueSource::EnvVariable) {
+            self.connection_string = None;
+        }
+        let is_local = matches!(command, Command::Init(_) | Command::Serve(_) | Command::Demo(_) | Command::Restore(_));
+        let is_named = self.connection_string.is_some() || given.data != Some(ValueSource::DefaultValue);
+        let found = match &self.ctx {
+            Some(_) if is_local || given.data == on_line || given.connection_string == on_line => {
+                return Err(CommandError::usage("--ctx names a server, and so does --data or --connection-string")
+                    .hint("give one of them; init, serve, demo and restore take --data"));
+            }
+            Some(name) => context::find(Some(name))?,
+            None if is_local || is_named || matches!(command, Command::Ctx(_)) => None,
+            None => context::find(None)?,
+        };
+        if let Some((name, context)) = found {
+            self.sas = Some(format!("--ctx {name}"));
+            self.connection_string = context.connection_string;
+            if let Some(data) = context.data {
+                self.data = data;
+            }
+            self.server_ca = self.server_ca.take().or(context.ca);
+        } else if self.connection_string.is_some() {
+            self.sas = Some(r#"--connection-string "$UNICITY_CONNECTION_STRING""#.into());
+        } else {
+            self.sas = Some(format!("--data {}", quoted(&self.data.display().to_string())));
+        }
+        Ok(())
     }
 }
 
@@ -101,6 +166,12 @@ enum Command {
     Cert(cert::CertCommand),
     /// Make a device's certificate under a test factory of its own: root, intermediates, device.
     DevCert(dev_cert::DevCertArgs),
+    /// Credentials for a batch of devices, made offline, with a signed manifest.
+    #[command(subcommand)]
+    Factory(factory::FactoryCommand),
+    /// Enrollments and devices from elsewhere, and the way back.
+    #[command(subcommand)]
+    Migrate(migrate::MigrateCommand),
     /// Registrations: which device was assigned where.
     #[command(subcommand)]
     Registration(registration::RegistrationCommand),
@@ -120,6 +191,13 @@ enum Command {
     VerifyMessage(verify_message::VerifyMessageArgs),
     /// Derive a device's key from its group's.
     DeviceKey(keys::DeviceKeyArgs),
+    /// Servers by name, for --ctx.
+    #[command(subcommand)]
+    Ctx(context::ContextCommand),
+    /// Print a completion script.
+    Completions(shell::CompletionsArgs),
+    /// Write man pages.
+    Man(shell::ManArgs),
     /// Make a SAS token.
     Sas(keys::SasArgs),
     /// Look for what is wrong with a server and its data directory.
@@ -132,14 +210,22 @@ enum Command {
 
 /// Parses the command line, runs it, reports.
 pub(crate) fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let matches = Cli::command().try_get_matches();
+    let parsed = matches.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, Given::of(&matches))));
+    let (mut cli, given) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
-    match dispatch(cli) {
+    let done = cli.global.resolve(&cli.command, given).and_then(|()| {
+        if cli.global.curl {
+            output::show_only_calls(cli.global.json);
+        }
+        dispatch(cli)
+    });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -163,6 +249,8 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Revoke(args) => runtime(false)?.block_on(revoke::run(&global, &args)),
         Command::Cert(command) => runtime(false)?.block_on(cert::run(&global, &command)),
         Command::DevCert(args) => dev_cert::run(&global, &args),
+        Command::Factory(command) => factory::run(&global, &command),
+        Command::Migrate(command) => runtime(false)?.block_on(migrate::run(&global, &command)),
         Command::Registration(command) => runtime(false)?.block_on(registration::run(&global, command)),
         Command::Device(command) => runtime(false)?.block_on(device::run(&global, command)),
         Command::Suspects(args) => runtime(false)?.block_on(suspects::run(&global, &args)),
@@ -170,6 +258,9 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Why(args) => runtime(false)?.block_on(why::run(&global, &args)),
         Command::Audit(command) => runtime(false)?.block_on(audit::run(&global, command)),
         Command::VerifyMessage(args) => runtime(false)?.block_on(verify_message::run(&global, &args)),
+        Command::Ctx(command) => context::run(&global, &command),
+        Command::Completions(args) => shell::completions(Cli::command(), &args),
+        Command::Man(args) => shell::man(Cli::command(), &args),
         Command::DeviceKey(args) => keys::device_key(&global, &args),
         Command::Sas(args) => keys::sas(&global, &args),
         Command::Doctor(args) => runtime(false)?.block_on(doctor::run(&global, &args)),
@@ -194,13 +285,37 @@ fn runtime(server: bool) -> Outcome<tokio::runtime::Runtime> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// Which server a line means, when the environment names none: the source of each value counts, wherever it stands.
+    #[test]
+    fn a_named_server_needs_no_context() {
+        for (line, is_named) in [
+            (&["unicity", "enroll", "list"][..], false),
+            (&["unicity", "enroll", "list", "--data", "unicity-data"], true),
+            (&["unicity", "--data", "d", "enroll", "list"], true),
+        ] {
+            let matches = Cli::command().try_get_matches_from(line).unwrap();
+            assert_eq!(Given::of(&matches).data == Some(ValueSource::CommandLine), is_named, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn two_servers_are_one_too_many() {
+        for line in [
+            &["unicity", "enroll", "list", "--ctx", "lab", "--data", "d"][..],
+            &["unicity", "serve", "--ctx", "lab"],
+            &["unicity", "enroll", "list", "--connection-string", "HostName=h", "--ctx", "lab"],
+        ] {
+            let matches = Cli::command().try_get_matches_from(line).unwrap();
+            let mut cli = Cli::from_arg_matches(&matches).unwrap();
+            assert_eq!(cli.global.resolve(&cli.command, Given::of(&matches)).unwrap_err().exit, 2, "{line:?}");
+        }
     }
 
     #[test]

@@ -1,13 +1,34 @@
 //! How results are shown: a JSON object a line for programs, aligned columns for people.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
 use crate::error::{Context as _, Outcome};
 
+/// Calls are shown, not what comes of them.
+static ONLY_CALLS: AtomicBool = AtomicBool::new(false);
+/// And each is an object.
+static AS_JSON: AtomicBool = AtomicBool::new(false);
+
+/// From now on calls are shown and nothing else (`--curl`).
+pub(crate) fn show_only_calls(as_json: bool) {
+    AS_JSON.store(as_json, Ordering::Relaxed);
+    ONLY_CALLS.store(true, Ordering::Relaxed);
+}
+
+/// Shows one call.
+pub(crate) fn shown_call(call: &str) -> Outcome {
+    if AS_JSON.load(Ordering::Relaxed) { write(&serde_json::json!({"curl": call}).to_string()) } else { write(call) }
+}
+
 /// Writes one line to stdout; a closed pipe ends the program quietly.
 pub(crate) fn line(text: &str) -> Outcome {
+    if ONLY_CALLS.load(Ordering::Relaxed) { Ok(()) } else { write(text) }
+}
+
+fn write(text: &str) -> Outcome {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
@@ -21,7 +42,33 @@ pub(crate) fn json(value: &Value) -> Outcome {
     line(&value.to_string())
 }
 
-/// A table with a header, columns as wide as their widest cell.
+/// Columns of a table are not made narrower than this.
+const COLUMN_MIN: usize = 8;
+/// Between two columns.
+const GAP: usize = 2;
+
+/// Makes columns narrower, the widest first, until the table fits into `room`, or none can give more.
+fn fit(widths: &mut [usize], room: usize) {
+    loop {
+        let total: usize = widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1);
+        let Some(widest) = widths.iter_mut().max().filter(|widest| **widest > COLUMN_MIN) else { return };
+        if total <= room {
+            return;
+        }
+        *widest -= 1;
+    }
+}
+
+/// A cell in `width` characters; one that was cut ends with an ellipsis.
+fn cut(cell: &str, width: usize) -> String {
+    if cell.chars().count() <= width {
+        return cell.to_owned();
+    }
+    cell.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// A table with a header, columns as wide as their widest cell; on a terminal no wider than it. What is read by a program is
+/// never cut.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> Outcome {
     let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
     for row in rows {
@@ -29,11 +76,17 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> Outcome {
             *width = (*width).max(cell.chars().count());
         }
     }
+    if std::io::stdout().is_terminal()
+        && let Some((_, columns)) = console::Term::stdout().size_checked()
+    {
+        fit(&mut widths, usize::from(columns));
+    }
     let render = |cells: &mut dyn Iterator<Item = &str>| {
         let mut text = String::new();
         for (cell, width) in cells.zip(&widths) {
-            text.push_str(cell);
-            text.extend(std::iter::repeat_n(' ', (width + 2).saturating_sub(cell.chars().count())));
+            let cell = cut(cell, *width);
+            text.push_str(&cell);
+            text.extend(std::iter::repeat_n(' ', (width + GAP).saturating_sub(cell.chars().count())));
         }
         text.trim_end().to_owned()
     };
@@ -76,4 +129,26 @@ pub(crate) fn record(value: &Value) -> Outcome {
         line(&format!("{name:width$}  {value}"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_fit_where_they_can() {
+        for (widths, room, fitted) in [
+            (vec![10, 20], 40, vec![10, 20]),
+            (vec![10, 40], 32, vec![10, 20]),
+            (vec![30, 40], 42, vec![20, 20]),
+            (vec![3, 9], 4, vec![3, 8]),
+            (vec![], 0, vec![]),
+        ] {
+            let mut found = widths.clone();
+            fit(&mut found, room);
+            assert_eq!(found, fitted, "{widths:?} in {room}");
+        }
+        assert_eq!(cut("Zürich", 6), "Zürich");
+        assert_eq!(cut("Zürich", 4), "Zür…");
+    }
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use unicity_identity::RegistrationId;
 use unicity_identity::sas::percent_encode;
 
+use super::confirm::Yes;
 use super::{Global, output};
 use crate::client::{Audience, Client};
 use crate::error::{Context as _, Outcome};
@@ -19,7 +20,7 @@ pub(crate) enum RegistrationCommand {
     /// List all registrations.
     List,
     /// Delete a registration record; the hub device stays.
-    Delete(IdArgs),
+    Delete(DeleteArgs),
 }
 
 #[derive(Debug, Args)]
@@ -30,6 +31,14 @@ pub(crate) struct IdArgs {
     /// The registration id.
     #[arg(long, value_name = "ID")]
     registration_id: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    #[command(flatten)]
+    id: IdArgs,
+    #[command(flatten)]
+    yes: Yes,
 }
 
 impl IdArgs {
@@ -49,7 +58,17 @@ pub(crate) async fn run(global: &Global, command: RegistrationCommand) -> Outcom
         }
         RegistrationCommand::List => list(global, &client).await,
         RegistrationCommand::Delete(args) => {
-            let id = args.parse()?;
+            let id = args.id.parse()?;
+            if args.yes.has_to_ask() {
+                let found = client.get(&format!("/registrations/{}?{API}", percent_encode(id.as_str()))).await?;
+                let cell = |name: &str| output::cell(&found, name);
+                args.yes.ask(&format!(
+                    "this deletes the record that registration {id} is {} as device {} of {}; its hub device stays",
+                    cell("status"),
+                    cell("deviceId"),
+                    cell("assignedHub")
+                ))?;
+            }
             client
                 .call(Method::DELETE, &format!("/registrations/{}?{API}", percent_encode(id.as_str())), &[], None)
                 .await?;

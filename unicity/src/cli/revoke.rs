@@ -135,13 +135,13 @@ async fn revoke(global: &Global, args: &RevokeArgs, client: &Client, target: &(&
     if args.dry_run && global.json {
         return output::json(&preview);
     }
-    if args.dry_run || !global.json {
+    if args.dry_run || !(global.json || global.curl) {
         show_preview(&preview);
     }
     if args.dry_run {
         return Ok(());
     }
-    confirm(&preview, &target.1, args.yes)?;
+    confirm(&preview, &target.1, args.yes || global.curl)?;
     body.insert("dryRun".into(), json!(false));
     body.insert("force".into(), json!(args.force));
     if let Some(reason) = &args.reason {

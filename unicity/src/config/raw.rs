@@ -170,6 +170,7 @@ numbers! {
         token_skew_seconds = 300, 0, 86_400;
         attest_failures_per_minute = 60, 1, 1_000_000;
         payload_bytes_max = 8_192, 0, 65_536;
+        service_requests_per_second_per_key = 5_000, 1, 1_000_000;
     } { drop_on_token_expiry: bool = true; }
 }
 

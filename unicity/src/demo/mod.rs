@@ -192,7 +192,7 @@ fn size(number: u32) -> usize {
 }
 
 async fn set_stage(data: &DataDir, running: &Running) -> Outcome<Stage> {
-    let target = Target { data: data.path().to_owned(), connection_string: None, ca: None };
+    let target = Target { data: data.path().to_owned(), ..Target::default() };
     let dps = Client::open(&target, &Audience::Dps)?;
     let body = json!({"enrollmentGroupId": "demo", "attestation": {"type": "symmetricKey"}});
     dps.call(Method::PUT, "/enrollmentGroups/demo?api-version=2021-10-01", &[], Some(&body)).await?;

@@ -27,7 +27,7 @@ pub(super) struct Sealed {
 /// Has a checkpoint signed over all that happened, and follows one stored message (a line of the telemetry log) back to its key.
 pub(super) async fn seal(stage: &Stage, data: &DataDir, line: Option<&str>) -> Outcome<Sealed> {
     let note = stage.dps_client.text(Method::POST, "/unicity/audit/checkpoint").await?;
-    let global = Global { data: data.path().to_owned(), connection_string: None, server_ca: None, json: false };
+    let global = Global { data: data.path().to_owned(), ..Global::default() };
     let message = match line {
         Some(line) => verify_message::examine(&global, line).await.map_err(|error| error.to_string()),
         None => Err("no message is stored".to_owned()),

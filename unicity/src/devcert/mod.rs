@@ -62,7 +62,7 @@ fn moment(at: Timestamp) -> OffsetDateTime {
 }
 
 /// What certificates of every kind have in common: the name, a serial number of their own, and their dates.
-fn params(common_name: &str, days: u32, now: Timestamp) -> CertificateParams {
+pub(crate) fn params(common_name: &str, days: u32, now: Timestamp) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use unicity_audit::{BatchRoot, Hash};
-use unicity_hub::{TelemetryLog as _, TelemetryReader, line};
+use unicity_hub::line::Lines;
+use unicity_hub::{TelemetryLog as _, TelemetryReader};
 use unicity_identity::HubName;
 use unicity_provisioning::leaf::LeafEvent;
 use unicity_provisioning::{Actor, Command, Registry as _, Request};
@@ -163,18 +164,20 @@ impl Sealer {
 }
 
 fn read_batch(reader: &dyn TelemetryReader, partition: u32, first: u64, end: u64) -> Result<Batch, String> {
-    let (mut root, mut next, mut bytes) = (BatchRoot::default(), first, Vec::new());
+    let (mut root, mut lines) = (BatchRoot::default(), Lines::default());
+    let (mut next, mut bytes) = (first, Vec::new());
     while next < end {
-        let records = reader.read(partition, next, READ_BYTES)?;
-        let Some(oldest) = records.first() else { return Ok(Batch::Gone(reader.bounds(partition).0.max(next))) };
-        if oldest.offset != next {
-            return Ok(Batch::Gone(oldest.offset));
+        let records = reader.read_stored(partition, next, READ_BYTES)?;
+        let Some((oldest, _)) = records.first() else { return Ok(Batch::Gone(reader.bounds(partition).0.max(next))) };
+        if *oldest != next {
+            return Ok(Batch::Gone(*oldest));
         }
-        for record in records.iter().take_while(|record| record.offset < end) {
+        for (offset, stored) in records.iter().take_while(|(offset, _)| *offset < end) {
             bytes.clear();
-            line::write(&mut bytes, partition, record.offset, &record.body);
+            let written = lines.write(&mut bytes, partition, *offset, stored);
+            written.map_err(|error| format!("partition {partition}, offset {offset}: {error}"))?;
             root.push(&bytes);
-            next = record.offset + 1;
+            next = offset + 1;
         }
     }
     Ok(Batch::Root(root.root()))

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use unicity_api::{Admin, Api, ApiParts, ApiSettings, BackupError, CrlFiles, MetricsSource};
+use unicity_api::{Admin, Api, ApiParts, ApiSettings, BackupError, CrlFiles, MetricsSource, RequestRate};
 use unicity_broker::{Broker, BrokerParts, BrokerSettings};
 use unicity_hub::{CloseReason, EpochSource, Sessions, Suspicion, TelemetryLog};
 use unicity_identity::IdScope;
@@ -126,7 +126,11 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         environment: environment.clone(),
         settings: broker_settings(&config),
     });
-    let api_settings = ApiSettings { host_names: names.certificate.clone(), ..ApiSettings::default() };
+    let api_settings = ApiSettings {
+        host_names: names.certificate.clone(),
+        requests_per_key: request_rate(&config),
+        ..ApiSettings::default()
+    };
     let crl_files = Arc::new(CrlFiles::default());
     let api = Api::new(ApiParts {
         provisioning,
@@ -354,6 +358,16 @@ fn failure_limit(config: &Config) -> FailureLimit {
         #[expect(clippy::cast_precision_loss, reason = "the configuration allows at most a million")]
         per_second: failures_per_minute as f64 / 60.0,
         ..FailureLimit::default()
+    }
+}
+
+/// Two seconds' worth at once.
+fn request_rate(config: &Config) -> RequestRate {
+    let per_second = *config.limits.service_requests_per_second_per_key.get_ref();
+    RequestRate {
+        burst: u32::try_from(per_second.saturating_mul(2)).unwrap_or(u32::MAX),
+        #[expect(clippy::cast_precision_loss, reason = "the configuration allows at most a million")]
+        per_second: per_second as f64,
     }
 }
 

@@ -138,6 +138,7 @@ fn warnings(decision: &Decision) -> Vec<String> {
         LeafEvent::EnrollmentPut { warnings, .. }
         | LeafEvent::GroupPut { warnings, .. }
         | LeafEvent::DevicePut { warnings, .. }
+        | LeafEvent::ModulePut { warnings, .. }
         | LeafEvent::Registered { warnings, .. } => warnings.clone(),
         other => panic!("{other:?}"),
     }

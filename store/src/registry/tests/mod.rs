@@ -12,3 +12,4 @@ mod model;
 mod opening;
 mod races;
 mod revocations;
+mod twins;
