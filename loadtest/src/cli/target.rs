@@ -82,7 +82,7 @@ pub(crate) struct TargetArgs {
     #[arg(long, value_name = "TOPIC", requires = "plain_broker", default_value = "bench/{n}")]
     topic: String,
     /// Plain TCP
-    #[arg(long, requires = "plain_broker", conflicts_with = "resume")]
+    #[arg(long, requires = "plain_broker", conflicts_with_all = ["resume", "spawn_mosquitto"])]
     no_tls: bool,
     /// Versions of TLS
     #[arg(long, value_enum, value_name = "VERSION", default_value = "any")]

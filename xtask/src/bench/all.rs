@@ -14,6 +14,7 @@ use crate::workspace::Workspace;
 const QUICK: &[(&str, &[&str])] = &[
     ("peers", &["--quick"]),
     ("overload", &["--seconds", "5"]),
+    ("curves", &["--seconds", "2"]),
     ("soak", &["--minutes", "1", "--devices", "5000"]),
     ("handshake", &["--rounds", "3"]),
     ("registry", &["--identities", "100000"]),

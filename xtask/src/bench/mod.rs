@@ -1,10 +1,11 @@
 //! `cargo xtask bench NAME`: what the figures of PERFORMANCE.md come from. Benchmarks print what they measured and decide
 //! nothing: timing never decides a test.
 //!
-//! Some are here and drive the load test (`peers`, `overload`, `soak`, `flame`, and `all` of them); the others are examples
+//! Some are here and drive the load test (`peers`, `overload`, `soak`, `curves`, `flame`, and `all` of them); the others are examples
 //! named `bench_NAME` of the crate they measure. All is built in release mode.
 
 mod all;
+mod curves;
 mod flame;
 mod loadtest;
 mod machine;
@@ -27,6 +28,7 @@ const OWN: &[(&str, &str)] = &[
     ),
     ("overload", "[--seconds S]: goodput at three times the rate that can be done"),
     ("soak", "[--minutes M] [--devices N]: devices that each send every 20 s"),
+    ("curves", "[--seconds S]: telemetry by senders, registrations by the rate offered"),
     ("flame", "[register|telemetry]: flame graphs into docs/"),
     ("all", "[--quick]: peers, then every other, each into target/bench/NAME.txt"),
 ];
@@ -41,6 +43,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<(), Fail> {
         "peers" => peers::run(workspace, rest),
         "overload" => pressure::overload(workspace, rest),
         "soak" => pressure::soak(workspace, rest),
+        "curves" => curves::run(workspace, rest),
         "flame" => flame::run(workspace, rest),
         "all" => all::run(workspace, rest),
         _ => example(workspace, name, rest)?.run(),
