@@ -31,7 +31,7 @@ const PICTURES: &[(&str, &str)] = &[
     ("register", "register --spawn-server --pin --attestation x509 --devices 12000"),
     (
         "telemetry",
-        "telemetry --spawn-server --pin --attestation x509 --devices 50 --window 32 --payload 256 --seconds 8",
+        "telemetry --spawn-server --pin --attestation x509 --devices 50 --window 32 --payload 256 --seconds 10",
     ),
 ];
 
@@ -112,12 +112,26 @@ fn server_of(parent: u32) -> Result<u32, Fail> {
         for pid in children(parent) {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             if serves(&line) {
+                settled(pid);
                 return Ok(pid);
             }
         }
         thread::sleep(Duration::from_millis(5));
     }
     Err(Fail::Found("the load test started no server".into()))
+}
+
+/// Waits until a process has started its threads: perf would miss one that is started while it looks which there are.
+#[expect(clippy::disallowed_methods, reason = "nothing tells when another process has started its last thread")]
+fn settled(pid: u32) {
+    let threads = || fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    let (mut count, mut unchanged) = (threads(), 0);
+    while unchanged < 10 {
+        thread::sleep(Duration::from_millis(50));
+        let now = threads();
+        unchanged = if now == count { unchanged + 1 } else { 0 };
+        count = now;
+    }
 }
 
 fn children(parent: u32) -> Vec<u32> {

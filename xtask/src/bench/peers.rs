@@ -81,12 +81,16 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<(), Fail> {
 fn one(tool: &LoadTest, name: &str, line: &str) -> Result<Measured, Fail> {
     let args: Vec<&str> = line.split_whitespace().collect();
     let measured = tool.run(&args)?;
-    println!(
-        "  {name:<24} {:>10} {:>10} of a core  {:>9}",
-        Unit::PerSecond.show(measured.per_second()),
-        Unit::PerSecond.show(1e6 / measured.cpu_us()),
-        Unit::Micros.show(measured.cpu_us()),
-    );
+    // Sessions that are only held are no work to divide by.
+    match line.starts_with("hold ") {
+        true => println!("  {name}"),
+        false => println!(
+            "  {name:<24} {:>10} {:>10} of a core  {:>9}",
+            Unit::PerSecond.show(measured.per_second()),
+            Unit::PerSecond.show(1e6 / measured.cpu_us()),
+            Unit::Micros.show(measured.cpu_us()),
+        ),
+    }
     let failed = measured.number("/failed");
     if failed > 0.0 {
         println!("    {failed} failed: {}", measured.errors().join(", "));
