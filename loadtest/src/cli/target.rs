@@ -61,7 +61,7 @@ pub(crate) struct TargetArgs {
     #[arg(long, conflicts_with_all = ["spawn_server", "plain_broker"])]
     spawn_mosquitto: bool,
     /// The mosquitto binary
-    #[arg(long, value_name = "PATH", requires = "spawn_mosquitto", default_value = "mosquitto")]
+    #[arg(long, value_name = "PATH", requires = "spawn_mosquitto", conflicts_with_all = ["spawn_server", "endpoint"], default_value = "mosquitto")]
     mosquitto_bin: PathBuf,
     /// The core of the server that is started
     #[arg(long, value_name = "CORE", default_value_t = 0)]
