@@ -15,6 +15,7 @@ use tracing::{debug, info, warn};
 use unicity_hub::{Sessions, Suspicion, TelemetryLog};
 use unicity_identity::{Entropy, Environment, Refusal, RevocationList};
 use unicity_listener::{ByteStream, ConnectionInfo, HandshakeFailures, Service, UnauthenticatedPermit};
+use unicity_provisioning::import::Imports;
 use unicity_provisioning::x509::crl::CRL_BYTES_MAX;
 use unicity_provisioning::{Actor, Command, Outcome, PresentedChain, Provisioning, Request as RegistryRequest};
 
@@ -52,6 +53,8 @@ pub struct ApiParts {
     pub settings: ApiSettings,
     /// The audit log; `None`: 501.
     pub audit: Option<Arc<dyn AuditLog>>,
+    /// Factory imports; `None`: 501.
+    pub imports: Option<Arc<dyn Imports>>,
     /// How a backup is made; `None`: 501.
     pub backup: Option<Backup>,
     /// Connections that ended before their protocol began, of each listener.
@@ -76,6 +79,7 @@ pub(crate) struct Shared {
     pub(crate) policies: ServicePolicies,
     pub(crate) settings: ApiSettings,
     pub(crate) audit: Option<Arc<dyn AuditLog>>,
+    pub(crate) imports: Option<Arc<dyn Imports>>,
     pub(crate) backup: Option<Backup>,
     pub(crate) handshakes: Vec<Arc<HandshakeFailures>>,
     pub(crate) crl_files: Arc<CrlFiles>,
@@ -129,6 +133,7 @@ impl Api {
             policies,
             settings,
             audit,
+            imports,
             backup,
             handshakes,
             crl_files,
@@ -150,6 +155,7 @@ impl Api {
             policies,
             settings,
             audit,
+            imports,
             backup,
             handshakes,
             crl_files,
@@ -187,7 +193,7 @@ impl Api {
     /// Answers one request. Never fails: whatever happens is an answer.
     pub async fn handle<B>(&self, request: Request<B>, context: RequestContext) -> Response<ApiBody>
     where
-        B: Body<Data = Bytes>,
+        B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (head, body) = request.into_parts();
@@ -233,7 +239,7 @@ impl Api {
         context: RequestContext,
     ) -> Result<Response<ApiBody>, Failure>
     where
-        B: Body<Data = Bytes>,
+        B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let shared = &self.0;
@@ -242,6 +248,7 @@ impl Api {
         context.permit.authenticated();
         principal.require(rights)?;
         let body = match rule {
+            BodyRule::Streamed => return own::imports::receive(self, &target, &principal, &context, body),
             BodyRule::Ignored => Bytes::new(),
             BodyRule::Read => {
                 // A list of the largest size that is taken has a third more as text.
@@ -249,6 +256,9 @@ impl Api {
                 body::read(body, shared.settings.body_bytes_max.max(least), shared.settings.body_timeout).await?
             }
         };
+        if let Call::Own(OwnCall::Export { keys }) = call {
+            return own::imports::export(self, &target, keys);
+        }
         let proven = Proven { target, headers, body, principal, context };
         match call {
             Call::Dps(call) => dps::handle(shared, call, proven).await,

@@ -106,6 +106,12 @@ pub(crate) enum OwnCall {
     GetStanding,
     Quarantine,
     Release,
+    Imports,
+    Import,
+    GetImport(String),
+    ImportVerdicts(String),
+    AbandonImport(String),
+    Export { keys: bool },
 }
 
 /// `device-mqtt.md` 3.
@@ -139,6 +145,8 @@ pub(crate) enum AudienceRule {
 pub(crate) enum BodyRule {
     Ignored,
     Read,
+    /// The handler reads it as it comes.
+    Streamed,
 }
 
 /// What a service call needs before its handler runs.
@@ -208,6 +216,14 @@ impl Call {
                 | OwnCall::AuditKey => (Dps, &[EnrollmentRead], Ignored),
                 OwnCall::Story(_) => (Dps, &[EnrollmentRead, RegistrationStatusRead], Ignored),
                 OwnCall::Quarantine | OwnCall::Release => (Dps, &[EnrollmentWrite], Read),
+                OwnCall::Import => (Dps, &[EnrollmentWrite], BodyRule::Streamed),
+                OwnCall::AbandonImport(_) => (Dps, &[EnrollmentWrite], Ignored),
+                OwnCall::Imports | OwnCall::GetImport(_) | OwnCall::ImportVerdicts(_) => {
+                    (Dps, &[EnrollmentRead], Ignored)
+                }
+                OwnCall::Export { keys: false } => (Dps, &[EnrollmentRead], Ignored),
+                // As where one enrollment's keys are shown.
+                OwnCall::Export { keys: true } => (Dps, &[EnrollmentRead, EnrollmentWrite], Ignored),
                 OwnCall::Info | OwnCall::OpenApi => (Any, &[], Ignored),
                 OwnCall::Backup
                 | OwnCall::PutAuthority(_)

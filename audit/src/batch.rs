@@ -13,6 +13,11 @@ impl BatchRoot {
         self.0.push(Hash::leaf(entry), |_, _| {});
     }
 
+    /// Adds the next entry by its hash, [`Hash::leaf`] of it.
+    pub fn push_leaf(&mut self, leaf: Hash) {
+        self.0.push(leaf, |_, _| {});
+    }
+
     /// Entries so far.
     #[must_use]
     pub fn size(&self) -> u64 {

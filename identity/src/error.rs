@@ -327,6 +327,8 @@ pub enum Subject {
     Module(HubName, DeviceId, ModuleId),
     /// The twin of a device or module.
     Twin(ClientIdentity),
+    /// A factory import, by its number.
+    Import(u32),
 }
 
 impl fmt::Display for Subject {
@@ -344,6 +346,7 @@ impl fmt::Display for Subject {
             Self::Standing(owner) => write!(f, "suspicion against {owner}"),
             Self::Module(hub, id, module) => write!(f, "module {module} of device {id} of hub {hub}"),
             Self::Twin(client) => write!(f, "twin of {client}"),
+            Self::Import(number) => write!(f, "import {number}"),
         }
     }
 }
@@ -382,6 +385,7 @@ impl Refusal {
                 Subject::Standing(_) => (404_211, "StandingNotFound"),
                 Subject::Batch(_) => (404_212, "BatchNotFound"),
                 Subject::Authority(_) => (404_209, "CertificateAuthorityNotFound"),
+                Subject::Import(_) => (404_213, "ImportNotFound"),
             },
             Self::Exists(subject) => match subject {
                 Subject::Enrollment(_) => (409_201, "EnrollmentConflict"),

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
-    AuthorityName, DenyRule, DeviceId, EnrollmentGroupId, EnrollmentRef, GenerationId, HubName, KeyFingerprint,
-    ModuleId, OperationId, RegistrationId, RevocationTarget, Timestamp,
+    AuthorityName, BatchLabel, DenyRule, DeviceId, EnrollmentGroupId, EnrollmentRef, GenerationId, HubName,
+    KeyFingerprint, ModuleId, OperationId, RegistrationId, RevocationTarget, Timestamp,
 };
 
 use crate::registry::Actor;
@@ -271,6 +271,31 @@ pub enum LeafEvent {
         /// The root of the Merkle tree (RFC 6962, SHA-256) over the records' lines, as `tail --json --sessions` shows them, in
         /// base64.
         root: String,
+    },
+    /// All rows of a factory import became enrollments, in one step.
+    ImportCompleted {
+        /// Its number.
+        import: u32,
+        /// The label of its rows, unless a row names its own.
+        batch: BatchLabel,
+        /// Enrollments made.
+        rows: u64,
+        /// Rows refused, which a partial import leaves out.
+        refused: u64,
+        /// The root of the Merkle tree (RFC 6962, SHA-256) over the rows' lines in the order of the file, in base64; see
+        /// `ImportRow::line`.
+        root: String,
+        /// SHA-256 of the file, uncompressed, in hexadecimal.
+        sha256: String,
+    },
+    /// A factory import ended without any enrollment.
+    ImportReleased {
+        /// Its number.
+        import: u32,
+        /// The label that its rows would have had.
+        batch: BatchLabel,
+        /// By an operator; else since rows were refused.
+        abandoned: bool,
     },
     /// A hub device was deleted.
     DeviceDeleted {

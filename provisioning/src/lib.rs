@@ -13,6 +13,7 @@ pub mod continuity;
 pub mod decide;
 pub mod evidence;
 pub mod factory;
+pub mod import;
 pub mod leaf;
 pub mod leaf_filter;
 pub mod limiter;
@@ -33,7 +34,7 @@ mod damaged;
 
 pub use answer::Answer;
 pub use attest::{Attested, Claim, Proof, TpmKeys};
-pub use decide::{Decision, decide, other_holder};
+pub use decide::{Decision, check_row, decide, other_holder};
 pub use evidence::RefusalRing;
 pub use leaf::Leaf;
 pub use limiter::{FailureLimit, FailureLimiter};

@@ -9,6 +9,7 @@ use unicity_identity::{
     RegistrationId, Revocation, RevocationList, RevocationTarget, Standing, Subscription, Twin,
 };
 
+use crate::import::ImportRecord;
 use crate::registry::{Change, Fault, RegistryView};
 
 /// All records, to read and to apply changes to.
@@ -29,6 +30,7 @@ pub struct Memory {
     pub continuity: BTreeMap<RegistrationId, Continuity>,
     pub twins: BTreeMap<ClientIdentity, Twin>,
     pub modules: BTreeMap<(HubName, DeviceId, ModuleId), ModuleIdentity>,
+    pub imports: BTreeMap<u32, ImportRecord>,
 }
 
 impl Memory {
@@ -64,6 +66,7 @@ impl Memory {
                 drop(self.modules.insert((it.hub.clone(), it.device_id.clone(), it.module_id.clone()), *it));
             }
             Change::DeleteModule(hub, device, module) => drop(self.modules.remove(&(hub, device, module))),
+            Change::PutImport(it) => drop(self.imports.insert(it.number, *it)),
         }
     }
 }
@@ -110,6 +113,9 @@ impl RegistryView for Memory {
     }
     fn standings(&self) -> Result<Vec<Standing>, Fault> {
         Ok(self.standings.values().cloned().collect())
+    }
+    fn imports(&self) -> Result<Vec<ImportRecord>, Fault> {
+        Ok(self.imports.values().cloned().collect())
     }
     fn continuity(&self, id: &RegistrationId) -> Result<Option<Continuity>, Fault> {
         Ok(self.continuity.get(id).copied())

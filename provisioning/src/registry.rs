@@ -17,6 +17,7 @@ use unicity_identity::{
 
 use crate::attest::Attested;
 use crate::continuity;
+use crate::import::{ImportDraft, ImportEnd, ImportRecord};
 use crate::leaf::LeafEvent;
 use crate::revoked::RevokedSet;
 
@@ -170,6 +171,27 @@ pub trait RegistryView {
     /// As above.
     fn modules(&self, _hub: &HubName, _device: &DeviceId) -> Result<Vec<ModuleIdentity>, Fault> {
         Ok(Vec::new())
+    }
+    /// All factory imports, in the order of their numbers.
+    ///
+    /// # Errors
+    /// As above.
+    fn imports(&self) -> Result<Vec<ImportRecord>, Fault> {
+        Ok(Vec::new())
+    }
+    /// One of them.
+    ///
+    /// # Errors
+    /// As above.
+    fn import(&self, number: u32) -> Result<Option<ImportRecord>, Fault> {
+        Ok(self.imports()?.into_iter().find(|import| import.number == number))
+    }
+    /// Whether a row of a pending import has this registration id: nobody else may take it until the import has ended.
+    ///
+    /// # Errors
+    /// As above.
+    fn is_reserved(&self, _id: &RegistrationId) -> Result<bool, Fault> {
+        Ok(false)
     }
     /// A number that rises whenever a group, an authority, a revocation list or a rule about a serial number changes: what is made of
     /// them can be kept until then. `None`: not known, keep nothing.
@@ -457,6 +479,15 @@ pub enum Command {
         /// On which condition.
         precondition: Precondition,
     },
+    /// A factory import begins: from now on its rows may lie in the index, invisible.
+    BeginImport(Box<ImportDraft>),
+    /// A factory import becomes true, or its rows are released.
+    EndImport {
+        /// Which.
+        number: u32,
+        /// How.
+        end: Box<ImportEnd>,
+    },
 }
 
 /// What becomes of a standing.
@@ -596,6 +627,8 @@ pub enum Outcome {
     Revoked(Box<Revoked>),
     /// The stored standing.
     Standing(Box<Standing>),
+    /// The stored import.
+    Import(Box<ImportRecord>),
     /// Done; nothing to show.
     Done,
     /// The stored twin.
@@ -677,4 +710,6 @@ pub enum Change {
     PutModule(Box<ModuleIdentity>),
     /// Removes one.
     DeleteModule(HubName, DeviceId, ModuleId),
+    /// Stores the record of a factory import. Its state says what its rows in the index are.
+    PutImport(Box<ImportRecord>),
 }

@@ -149,6 +149,7 @@ fn world(dir: &std::path::Path) -> Result<World> {
         policies: ServicePolicies::new(policies)?,
         settings: ApiSettings { host_names: vec![HUB.to_owned()], ..ApiSettings::default() },
         audit: None,
+        imports: None,
         backup: None,
         handshakes: Vec::new(),
         crl_files: Arc::default(),

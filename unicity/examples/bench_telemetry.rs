@@ -425,6 +425,7 @@ impl Unicity {
 
 /// mosquitto on a free port of the same core with the same certificate, without a delay on its sockets and without a limit on
 /// what is on its way; `None` if it is not installed.
+#[expect(clippy::disallowed_methods, reason = "a broker that is not ours tells nobody when it accepts")]
 fn mosquitto(data: &Path) -> Option<Server> {
     let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
     let pki = std::fs::canonicalize(data.join("pki")).ok()?;

@@ -209,6 +209,25 @@ impl Client {
         headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Outcome<Response<Incoming>> {
+        let (content_type, bytes) = match body {
+            Some(body) => (Some("application/json; charset=utf-8"), Bytes::from(body.to_string())),
+            None => (None, Bytes::new()),
+        };
+        self.exchange(method, path, headers, content_type, Full::new(bytes)).await
+    }
+
+    async fn exchange<B>(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        content_type: Option<&str>,
+        body: B,
+    ) -> Outcome<Response<Incoming>>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let what = || format!("cannot reach the server at {}", self.authority());
         let hint = |error: CommandError| error.hint("is it running? `unicity doctor` looks for the cause");
         let socket = match self.address {
@@ -232,15 +251,28 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let bytes = match body {
-            Some(body) => {
-                request = request.header("content-type", "application/json; charset=utf-8");
-                Bytes::from(body.to_string())
-            }
-            None => Bytes::new(),
-        };
-        let request = request.body(Full::new(bytes)).context("the request")?;
+        if let Some(content_type) = content_type {
+            request = request.header("content-type", content_type);
+        }
+        let request = request.body(body).context("the request")?;
         sender.send_request(request).await.context(what())
+    }
+
+    /// Sends a body as it comes and hands back the answer, which may begin before the body has ended.
+    pub(crate) async fn send_stream(
+        &self,
+        path: &str,
+        body: tokio::sync::mpsc::Receiver<Bytes>,
+    ) -> Outcome<Response<Incoming>> {
+        if let Some(curl) = &self.curl {
+            output::shown_call(&format!("{} --data-binary @FILE", curl.call(&Method::POST, path, &[], None)))?;
+            std::process::exit(0);
+        }
+        let frames = futures_util::stream::unfold(body, |mut body| async move {
+            let bytes = body.recv().await?;
+            Some((Ok::<_, std::convert::Infallible>(hyper::body::Frame::data(bytes)), body))
+        });
+        self.exchange(Method::POST, path, &[], None, http_body_util::StreamBody::new(Box::pin(frames))).await
     }
 
     /// Sends one request and reads the whole answer; an error status is an error.

@@ -317,7 +317,7 @@ pub(super) fn show(attestation: &Attestation) -> Value {
 }
 
 /// The same with symmetric keys in the clear: what `attestationmechanism` answers, and nothing else.
-pub(super) fn show_with_keys(shared: &Shared, attestation: &Attestation) -> Result<Value, Failure> {
+pub(crate) fn show_with_keys(shared: &Shared, attestation: &Attestation) -> Result<Value, Failure> {
     let mut out = show(attestation);
     if let Attestation::SymmetricKey { primary, secondary } = attestation {
         out["symmetricKey"] = keys::shown(shared.provisioning.vault(), [primary, secondary])?;

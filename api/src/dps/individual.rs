@@ -53,7 +53,7 @@ pub(super) fn get(shared: &Shared, id: &str) -> Result<Response<ApiBody>, Failur
 }
 
 /// Reads an enrollment of a body, for a PUT (`path_id` given) or an item of a bulk request.
-pub(super) fn draft(
+pub(crate) fn draft(
     shared: &Shared,
     body: &Value,
     path_id: Option<&RegistrationId>,

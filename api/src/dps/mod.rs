@@ -18,6 +18,9 @@ use crate::body::ApiBody;
 use crate::failure::Failure;
 use crate::route::DpsCall;
 
+pub(crate) use attestation::show_with_keys;
+pub(crate) use individual::draft as individual_draft;
+pub(crate) use show::individual as show_individual;
 pub(crate) use terms::{CapabilitiesBody, word};
 
 /// Answers a call whose token and rights are proven.

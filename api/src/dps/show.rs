@@ -12,7 +12,7 @@ use unicity_provisioning::answer::registration_state;
 use super::attestation;
 
 /// An individual enrollment, with the state of its registration if there is one.
-pub(super) fn individual(
+pub(crate) fn individual(
     enrollment: &IndividualEnrollment,
     registration: Option<&Registration>,
     hubs: &HubDirectory,

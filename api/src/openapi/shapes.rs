@@ -200,6 +200,28 @@ const STANDING: Named = Named {
     ],
 };
 
+const IMPORT: Named = Named {
+    name: "Import",
+    about: "A factory import.",
+    members: &[
+        has("import", Whole, "Its number."),
+        has("key", Text, "By which the same file goes on where it stopped."),
+        has("batch", OrNull(&Text), "The label of rows without one of their own."),
+        has("partial", Flag, "Whether accepted rows came in although others were refused."),
+        has("by", Text, "The policy's name."),
+        has("state", Text, "`pending`, `complete`, `refused` or `abandoned`."),
+        has("begun", Moment, ""),
+        may("ended", Moment, ""),
+        may("rows", Whole, ""),
+        may("accepted", Whole, ""),
+        may("refused", Whole, ""),
+        may("sha256", Hash, "Of the file."),
+        may("root", Hash, "Merkle root of its rows."),
+    ],
+};
+
+pub(crate) const IMPORTS: Shape = Object(&[has("items", List(&N(&IMPORT)), "")]);
+pub(crate) const ONE_IMPORT: Shape = N(&IMPORT);
 pub(crate) const REGISTRATIONS: Shape = Object(&page(&N(&REGISTRATION)));
 pub(crate) const DEVICES: Shape = Object(&page(&N(&DEVICE)));
 pub(crate) const REFUSALS: Shape = Object(&[has("items", List(&N(&REFUSAL)), "Newest first.")]);

@@ -7,6 +7,7 @@ mod audit;
 mod authority;
 mod denied;
 mod failures;
+pub(crate) mod imports;
 mod listing;
 pub(crate) mod revocation;
 mod revoke;
@@ -74,6 +75,14 @@ pub(crate) async fn handle(shared: &Shared, call: OwnCall, proven: Proven) -> Re
         OwnCall::Revoke => revoke::revoke(shared, &proven).await,
         OwnCall::LiftRevocation => revoke::lift(shared, &proven).await,
         OwnCall::DenyRules => denied::list(shared),
+        OwnCall::Imports => imports::list(shared),
+        OwnCall::GetImport(number) => imports::get(shared, &number),
+        OwnCall::ImportVerdicts(number) => imports::verdicts(shared, &number),
+        OwnCall::AbandonImport(number) => imports::abandon(shared, &number, &proven).await,
+        // `Api` hands them on before they come here: they outlive their request.
+        OwnCall::Import | OwnCall::Export { .. } => {
+            Err(Failure::new(500_001, "ServerError", "an import has lost its way".into()))
+        }
         OwnCall::Standings => standing::list(shared).await,
         OwnCall::GetStanding => standing::get(shared, &proven),
         OwnCall::Quarantine => standing::quarantine(shared, &proven).await,

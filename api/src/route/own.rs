@@ -78,6 +78,55 @@ pub(crate) static ROUTES: &[OwnRoute] = &[
     .query(&[AFTER, LIMIT]),
     route(
         "GET",
+        "/unicity/enrollments",
+        |_| OwnCall::Export { keys: false },
+        "All individual enrollments as lines that an import takes; with keys if EnrollmentWrite is there too.",
+        Answer::Text("application/x-ndjson"),
+    )
+    .query(&[
+        query("format", Shape::Word(&["ndjson", "csv"]), ""),
+        query("keys", Shape::Flag, "With symmetric keys."),
+        query("batch", Shape::Text, "Of this batch only."),
+    ]),
+    route(
+        "GET",
+        "/unicity/imports",
+        |_| OwnCall::Imports,
+        "Factory imports: pending, complete, refused, abandoned.",
+        Answer::Json(IMPORTS),
+    ),
+    route(
+        "POST",
+        "/unicity/imports",
+        |_| OwnCall::Import,
+        "Enrols a whole batch, all rows or none. The body is the file; the answer tells how far it is, as lines.",
+        Answer::Text("application/x-ndjson"),
+    )
+    .query(&[
+        query("key", Shape::Text, "Needed: by it the same file goes on where it stopped."),
+        query("format", Shape::Word(&["ndjson", "csv"]), "Told from the first line unless given."),
+        query("batch", Shape::Text, "The label of rows that name none."),
+        query("partial", Shape::Flag, "Accepted rows come in although others are refused."),
+        query("dryRun", Shape::Flag, "Checks, and stores nothing."),
+        query("verdicts", Shape::Flag, "A line a row at the end."),
+    ]),
+    route("GET", "/unicity/imports/{number}", OwnCall::GetImport, "One import.", Answer::Json(ONE_IMPORT)),
+    route(
+        "DELETE",
+        "/unicity/imports/{number}",
+        OwnCall::AbandonImport,
+        "Gives a pending import up; its rows are released.",
+        Answer::Json(ONE_IMPORT),
+    ),
+    route(
+        "GET",
+        "/unicity/imports/{number}/verdicts",
+        OwnCall::ImportVerdicts,
+        "A line a row: accepted, or why not.",
+        Answer::Text("application/x-ndjson"),
+    ),
+    route(
+        "GET",
         "/unicity/telemetry",
         |_| OwnCall::Telemetry,
         "Stored messages as lines of JSON, one a message: the records of `unicity tail --json`.",
@@ -355,7 +404,12 @@ pub(super) fn find(method: &Method, target: &Target) -> Result<OwnCall, Failure>
     for route in ROUTES {
         let Some(value) = fit(route.path, &target.segments) else { continue };
         if route.method == method.as_str() {
-            return Ok((route.call)(value));
+            let mut call = (route.call)(value);
+            if let OwnCall::Export { keys } = &mut call {
+                // Keys need another right.
+                *keys = target.flag("keys")?;
+            }
+            return Ok(call);
         }
         path_found.get_or_insert(route.path);
     }

@@ -182,6 +182,7 @@ impl Server {
             policies: ServicePolicies::new(policies).unwrap(),
             settings,
             audit: Some(audit.clone()),
+            imports: None,
             backup: Some(Arc::new(|path| {
                 Box::pin(std::future::ready(if path.ends_with("full") {
                     Err(unicity_api::BackupError::Refused("the directory is not empty".into()))

@@ -17,7 +17,7 @@ use crate::registry::{
 use crate::revoked;
 use crate::service::Settings;
 
-fn check_hubs(settings: &Settings, terms: &EnrollmentTerms) -> Result<(), Refusal> {
+pub(super) fn check_hubs(settings: &Settings, terms: &EnrollmentTerms) -> Result<(), Refusal> {
     let invalid = |why: String| Refusal::Invalid { what: "iotHubs".into(), why };
     if let Some(unknown) = terms.hubs.iter().find(|host| settings.hubs.by_host(host.as_str()).is_none()) {
         let linked: Vec<_> = settings.hubs.iter().map(|hub| hub.host.to_string()).collect();
@@ -48,6 +48,9 @@ pub(super) fn put_individual(
     let id = draft.registration_id;
     let stored = view.individual(&id)?;
     check(precondition, stored.as_ref().map(|stored| stored.etag), || Subject::Enrollment(id.clone()))?;
+    if stored.is_none() && view.is_reserved(&id)? {
+        return Err(Refusal::Exists(Subject::Enrollment(id)).into());
+    }
     check_hubs(settings, &draft.terms.terms)?;
     let terms = settle_terms(draft.terms, stored.as_ref().map(|stored| &stored.terms));
     let enrollment = IndividualEnrollment {
@@ -90,7 +93,7 @@ pub(super) fn put_individual(
 }
 
 /// What revocations know an enrollment by, beside its id.
-fn declared(terms: &EnrollmentTerms) -> Facets {
+pub(super) fn declared(terms: &EnrollmentTerms) -> Facets {
     let keys = distinct(terms);
     let (authorities, stored) = match &terms.attestation {
         Attestation::SigningCertificates { primary, secondary } => (keys.clone(), [primary, secondary]),
@@ -106,7 +109,7 @@ fn declared(terms: &EnrollmentTerms) -> Facets {
 
 /// What is enabled must not be revoked; and a denied key is not taken, whoever brings it. What is revoked may be stored disabled:
 /// an operator who edits it has not brought it back.
-fn check_not_revoked(
+pub(super) fn check_not_revoked(
     view: &dyn RegistryView,
     terms: &EnrollmentTerms,
     stored: Option<&EnrollmentTerms>,

@@ -4,6 +4,7 @@
 mod authority;
 mod device;
 mod enroll;
+mod import;
 mod keys;
 mod module;
 mod register;
@@ -17,6 +18,7 @@ mod standing_tests;
 mod tests;
 mod twin;
 
+pub use import::check_row;
 pub use keys::other_holder;
 pub use twin::twin_of;
 
@@ -80,6 +82,18 @@ pub fn decide(view: &dyn RegistryView, settings: &Settings, mut request: Request
         Command::LiftRevocation { target } => revoke::lift(view, target)?,
         Command::SetStanding { owner, verdict } => standing::set(view, owner, verdict, now)?,
         Command::Note(event) => (Vec::new(), *event, Outcome::Done),
+        Command::BeginImport(draft) => {
+            let record = import::begin(view, *draft, &request.actor, now)?;
+            let change = Change::PutImport(Box::new(record.clone()));
+            // What nobody can see yet is no decision about an identity.
+            return Ok(Decision { changes: vec![change], leaf: None, outcome: Outcome::Import(Box::new(record)) });
+        }
+        Command::EndImport { number, end } => {
+            let (record, event) = import::end(view, number, *end, now)?;
+            let leaf = event.map(|event| Leaf { v: 1, at: now, actor: request.actor, event });
+            let change = Change::PutImport(Box::new(record.clone()));
+            return Ok(Decision { changes: vec![change], leaf, outcome: Outcome::Import(Box::new(record)) });
+        }
         Command::SetSubscriptions { client, subscriptions } => {
             let change = match subscriptions {
                 Some(subscriptions) => Change::PutSubscriptions(client, subscriptions),

@@ -30,6 +30,10 @@ pub(super) fn register(
 ) -> Result<Parts, RegistryError> {
     let id = &command.attested.registration_id;
     let individual = view.individual(id)?;
+    if individual.is_none() && view.is_reserved(id)? {
+        let why = format!("an import that is under way enrols {id}; it may register once that has ended");
+        return Err(Refusal::Unavailable { why }.into());
+    }
     let (terms, wanted_device_id) = current_terms(view, &command, individual.as_ref())?;
     if terms.status == ProvisioningStatus::Disabled {
         return Err(Refusal::EnrollmentDisabled { enrollment: command.attested.enrollment.clone() }.into());

@@ -45,6 +45,9 @@ impl RegistryStore {
         let journal = self.journal();
         // A checkpoint that ends between the two calls moves both ends on: the view then is of a later state than the pin.
         let pin = journal.pin(journal.earliest())?;
+        // Rows of an import go into the index without the journal: the copy must not have the record that makes them true, and be
+        // of an index that has not all of them.
+        let completing = self.completing.lock();
         // In this order: a checkpoint must not be of more leaves than the index counts.
         let note = self.published.note();
         let snapshot = self.core.index.snapshot();
@@ -55,6 +58,7 @@ impl RegistryStore {
         drop(copy);
         let segments = journal.segments();
         let journal_end = segments.last().map_or(0, |segment| segment.end_offset);
+        drop(completing);
         let mut audit = copies_of(&self.audit, position.leaves, note)?;
         audit.whole.extend(previous_files(self.vfs(), self.dir(), position.log)?);
         Ok(Frozen {

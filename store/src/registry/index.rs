@@ -15,6 +15,7 @@ use unicity_audit::Hash;
 use unicity_provisioning::Fault;
 
 use super::backend::VfsBackend;
+use super::batches::{mark, of_import};
 use super::filter::{FILTER, Filter};
 use super::hashing::{KeyHash, hash};
 use super::layer::Layer;
@@ -34,6 +35,8 @@ const META_BOOT: &str = "boot";
 const META_SEED: &str = "seed";
 /// Before the names of blobs, so that none can be taken for one of the above.
 const BLOB_PREFIX: &str = "blob/";
+/// Before the number of an import: how far it is.
+const IMPORT_PREFIX: &str = "import/";
 
 /// A view of one commit, shared by all readers.
 pub(super) struct Snapshot {
@@ -66,6 +69,14 @@ pub(super) struct Index {
     filter: Filter,
     /// Of all hashes.
     seed: u64,
+}
+
+/// A stretch of a table.
+pub(super) struct Walked {
+    /// Of the records that are meant.
+    pub(super) keys: Vec<Vec<u8>>,
+    /// The last that was looked at; `None` at the end of the table.
+    pub(super) last: Option<Vec<u8>>,
 }
 
 impl Index {
@@ -164,6 +175,84 @@ impl Index {
             self.filter.all_changed();
         }
         applied
+    }
+
+    /// Stores rows of an import, all of one table and in the order of their keys, with how far the import is by then.
+    pub(super) fn load(&self, table: Table, rows: &Layer, number: u32, progress: &[u8]) -> Result<(), redb::Error> {
+        let loaded = self.write(|transaction| {
+            let mut open = transaction.open_table(table.definition())?;
+            let mut marked = Vec::with_capacity(1024);
+            for (hash, key, value) in rows.sorted(table) {
+                self.filter.add(hash);
+                marked.clear();
+                mark(number, value.unwrap_or_default(), &mut marked);
+                open.insert(key, marked.as_slice())?;
+            }
+            drop(open);
+            self.filter.store(transaction)?;
+            put_meta(transaction, &import_meta(number), progress)?;
+            fail_point("import.before_commit");
+            Ok(())
+        });
+        if loaded.is_err() {
+            self.filter.all_changed();
+        }
+        loaded
+    }
+
+    /// How far an import is, as [`Index::load`] stored it.
+    pub(super) fn import_progress(&self, number: u32) -> Result<Option<Vec<u8>>, Fault> {
+        let name = import_meta(number);
+        self.read(|snapshot| Ok(snapshot.meta.get(name.as_str())?.map(|bytes| bytes.value().to_vec())))
+    }
+
+    /// Removes rows of an import, those that are still its own, and stores how far it is; `None`: it has ended.
+    pub(super) fn unload<'a>(
+        &self,
+        rows: impl IntoIterator<Item = (Table, &'a [u8])>,
+        number: u32,
+        progress: Option<&[u8]>,
+    ) -> Result<(), redb::Error> {
+        self.write(|transaction| {
+            for (table, key) in rows {
+                let mut open = transaction.open_table(table.definition())?;
+                let is_its_own = open.get(key)?.is_some_and(|value| of_import(value.value()) == Some(number));
+                if is_its_own {
+                    open.remove(key)?;
+                }
+            }
+            match progress {
+                Some(progress) => put_meta(transaction, &import_meta(number), progress)?,
+                None => drop(transaction.open_table(META)?.remove(import_meta(number).as_str())?),
+            }
+            Ok(())
+        })
+    }
+
+    /// Keys of a table's rows of an import after `after`, of at most `scanned` rows looked at.
+    pub(super) fn rows_of(
+        &self,
+        table: Table,
+        number: u32,
+        after: Option<&[u8]>,
+        scanned: usize,
+    ) -> Result<Walked, Fault> {
+        let start = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        self.read(|snapshot| {
+            let (mut keys, mut last, mut seen) = (Vec::new(), None, 0);
+            for record in snapshot.table(table).range::<&[u8]>((start, std::ops::Bound::Unbounded))? {
+                let (key, value) = record?;
+                if of_import(value.value()) == Some(number) {
+                    keys.push(key.value().to_vec());
+                }
+                seen += 1;
+                if seen == scanned {
+                    last = Some(key.value().to_vec());
+                    break;
+                }
+            }
+            Ok(Walked { keys, last })
+        })
     }
 
     /// Raises the boot number, durably, and tells it. `head` is that of the audit log as it was opened: an index of an earlier
@@ -323,6 +412,10 @@ fn head_of(bytes: &[u8], log: u32) -> Option<Head> {
         .then_some(Head { size: u64::from_le_bytes(*size), root: Hash(root.try_into().ok()?) })
 }
 
+fn import_meta(number: u32) -> String {
+    format!("{IMPORT_PREFIX}{number}")
+}
+
 fn put_meta(transaction: &WriteTransaction, name: &str, bytes: &[u8]) -> Result<(), redb::Error> {
     transaction.open_table(META)?.insert(name, bytes)?;
     Ok(())
@@ -358,6 +451,7 @@ impl Snapshot {
                 open(Table::Continuity)?,
                 open(Table::Twins)?,
                 open(Table::Modules)?,
+                open(Table::Imports)?,
             ],
             meta: transaction.open_table(META)?,
         })

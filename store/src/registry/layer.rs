@@ -177,6 +177,11 @@ impl Layer {
         sorted.into_iter().map(|(_, entry)| (entry.hash, self.key(entry), self.value(entry)))
     }
 
+    /// The keys of all changed records, in the order in which they came.
+    pub(super) fn keys(&self) -> impl Iterator<Item = (Table, KeyHash, &[u8])> {
+        self.entries.iter().map(|entry| (entry.table, entry.hash, self.key(entry)))
+    }
+
     /// A table's changed records for listings. Locked: of two listings one waits.
     pub(super) fn listed(&self, table: Table) -> InOrder<'_> {
         let keys = MutexGuard::map(self.listed.lock(), |listed| {

@@ -25,7 +25,7 @@ pub(super) fn all_from<T: DeserializeOwned>(view: &View<'_>, table: Table, first
     let mut after: Option<Vec<u8>> = None;
     loop {
         let start = after.as_deref().map_or(Bound::Included(first), Bound::Excluded);
-        let raw = raw_page(view, table, (start, Bound::Unbounded), PAGE_MAX)?;
+        let raw = whole_page(view, table, (start, Bound::Unbounded), PAGE_MAX)?;
         for (_, value) in &raw.items {
             all.push(decode(table, value)?);
         }
@@ -43,15 +43,43 @@ pub(super) fn page<T: DeserializeOwned>(
     bounds: KeyBounds<'_>,
     limit: usize,
 ) -> Result<Page<T>, Fault> {
-    let raw = raw_page(view, table, bounds, limit.min(PAGE_MAX))?;
+    let raw = whole_page(view, table, bounds, limit.min(PAGE_MAX))?;
     let items = raw.items.iter().map(|(_, value)| decode(table, value)).collect::<Result<_, _>>()?;
     Ok(Page { items, more: raw.more })
 }
 
 /// Key and value.
 type Raw = (Vec<u8>, Vec<u8>);
+/// The same in the index; no value: a row that nobody sees.
+type Stored = (Vec<u8>, Option<Vec<u8>>);
 
-fn raw_page(view: &View<'_>, table: Table, bounds: KeyBounds<'_>, limit: usize) -> Result<Page<Raw>, Fault> {
+/// Rows of imports that nobody sees, and that are passed over before the overlay is let go for a moment.
+const HIDDEN_MAX: usize = 5_000;
+
+/// A page. Where many rows of a pending import lie in between it is put together from several looks.
+fn whole_page(view: &View<'_>, table: Table, bounds: KeyBounds<'_>, limit: usize) -> Result<Page<Raw>, Fault> {
+    let mut items = Vec::new();
+    let mut start = bounds.0.map(<[u8]>::to_vec);
+    loop {
+        let from = start.as_ref().map(Vec::as_slice);
+        let mut stopped = None;
+        let page = raw_page(view, table, (from, bounds.1), limit - items.len(), &mut stopped)?;
+        items.extend(page.items);
+        match stopped {
+            None => return Ok(Page { items, more: page.more }),
+            Some(last) => start = Bound::Excluded(last),
+        }
+    }
+}
+
+/// The records within `bounds`, `limit` at most. `stopped`: the last key looked at, if hidden rows ended the look.
+fn raw_page(
+    view: &View<'_>,
+    table: Table,
+    bounds: KeyBounds<'_>,
+    limit: usize,
+    stopped: &mut Option<Vec<u8>>,
+) -> Result<Page<Raw>, Fault> {
     if let (Bound::Excluded(start), Bound::Excluded(end)) = bounds
         && start >= end
     {
@@ -63,11 +91,19 @@ fn raw_page(view: &View<'_>, table: Table, bounds: KeyBounds<'_>, limit: usize) 
     let newest_first = [decided, Some(&layers.active), layers.frozen.as_deref()];
     let sorted: Vec<_> = newest_first.into_iter().flatten().map(|layer| layer.listed(table)).collect();
     let sources: Vec<_> = sorted.iter().map(|layer| layer.range(bounds).peekable()).collect();
-    view.index.read(|snapshot| {
-        let stored = snapshot.table(table).range::<&[u8]>(bounds)?;
-        let stored = stored.map(|record| record.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())));
-        merge(sources.clone(), stored.peekable(), limit)
-    })
+    view.index
+        .read(|snapshot| {
+            let stored = snapshot.table(table).range::<&[u8]>(bounds)?;
+            // A hidden row may be covered by a newer record of a layer, so it goes through the merge.
+            let stored = stored.map(|record| {
+                record.map(|(key, value)| (key.value().to_vec(), view.seen(table, value.value()).map(<[u8]>::to_vec)))
+            });
+            merge(sources.clone(), stored.peekable(), limit)
+        })
+        .map(|(page, last)| {
+            *stopped = last;
+            page
+        })
 }
 
 /// Of records with the same key the first source's counts; those of the index come last.
@@ -75,12 +111,12 @@ fn merge<'a, L, I>(
     mut layers: Vec<Peekable<L>>,
     mut stored: Peekable<I>,
     limit: usize,
-) -> Result<Page<Raw>, redb::Error>
+) -> Result<(Page<Raw>, Option<Vec<u8>>), redb::Error>
 where
     L: Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
-    I: Iterator<Item = Result<Raw, redb::StorageError>>,
+    I: Iterator<Item = Result<Stored, redb::StorageError>>,
 {
-    let mut items = Vec::new();
+    let (mut items, mut hidden) = (Vec::new(), 0);
     loop {
         let in_layers = layers.iter_mut().filter_map(|layer| layer.peek().map(|(key, _)| *key)).min();
         let in_index = match stored.peek() {
@@ -92,7 +128,7 @@ where
             None => None,
         };
         let (key, from_index) = match (in_layers, in_index) {
-            (None, None) => return Ok(Page { items, more: false }),
+            (None, None) => return Ok((Page { items, more: false }, None)),
             (Some(layered), Some(indexed)) if layered <= indexed => (layered.to_vec(), layered == indexed),
             (Some(layered), None) => (layered.to_vec(), false),
             (_, Some(indexed)) => (indexed.to_vec(), true),
@@ -106,13 +142,16 @@ where
         }
         if from_index && let Some(record) = stored.next() {
             let (_, found) = record?;
-            value.get_or_insert(Some(found));
+            hidden += usize::from(found.is_none());
+            value.get_or_insert(found);
         }
         if let Some(Some(value)) = value {
             if items.len() == limit {
-                return Ok(Page { items, more: true });
+                return Ok((Page { items, more: true }, None));
             }
             items.push((key, value));
+        } else if hidden >= HIDDEN_MAX {
+            return Ok((Page { items, more: true }, Some(key)));
         }
     }
 }

@@ -17,11 +17,13 @@
 //! randomness (they come with the request), the lock of the data directory.
 
 mod backend;
+mod batches;
 mod checkpoint;
 mod core;
 mod filter;
 mod freeze;
 mod hashing;
+mod import;
 mod index;
 mod layer;
 mod leaves;
@@ -41,6 +43,7 @@ mod writer;
 pub(crate) use freeze::{Frozen, begin_log, check_copy};
 pub(crate) use recover::INDEX_FILE;
 
+pub use import::RegistryImports;
 pub use metrics::COMMIT_BUCKETS;
 pub use offline::OfflineMeta;
 pub use options::{OpenError, RegistryOptions};

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::RwLock;
 use unicity_provisioning::{Fault, RevokedSet};
 
+use super::batches::Batches;
 use super::hashing::KeyHash;
 use super::layer::{Known, Layer, Size};
 use super::tables::Table;
@@ -31,6 +32,8 @@ pub(super) struct Overlay {
     revocations: AtomicU64,
     /// All revocations, of which version.
     revoked: RwLock<Option<(u64, Arc<RevokedSet>)>>,
+    /// What imports are, so that readers know which rows are true.
+    pub(super) batches: Batches,
     /// Some key may be denied; while none is, nobody looks for one.
     denies_keys: AtomicBool,
 }

@@ -17,6 +17,7 @@ use unicity_identity::{
     EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, ModuleId, ModuleIdentity, Registration,
     RegistrationId, Revocation, RevocationList, RevocationTarget, Standing, Subscription, Twin,
 };
+use unicity_provisioning::import::ImportRecord;
 use unicity_provisioning::{
     Command, Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request, RevokedSet, other_holder,
 };
@@ -27,9 +28,9 @@ use super::index::is_full;
 use super::listing;
 use super::metrics;
 use super::options::{OpenError, RegistryOptions};
-use super::recover::{Recovered, recover};
+use super::recover::{INDEX_FILE, Recovered, recover};
 use super::tables::{DENIED_SERIALS, Table, device_bounds, device_key, module_key};
-use super::writer::{Queued, Writer};
+use super::writer::{Queued, Work, Writer};
 use crate::audit::{AuditFiles, Published};
 use crate::chain::in_full;
 use crate::log::{GroupConfig, GroupHandle, GroupWriter, LogReader};
@@ -44,7 +45,7 @@ const TWIN_REQUEST_BYTES: usize = TAGS_BYTES_MAX + PROPERTIES_BYTES_MAX;
 /// The durable registry. Dropped, it closes as [`RegistryStore::close`] does.
 pub struct RegistryStore {
     pub(super) core: Arc<Core>,
-    writer: GroupHandle<Queued>,
+    pub(super) writer: GroupHandle<Queued>,
     threads: Mutex<Option<Threads>>,
     pub(super) published: Arc<Published>,
     pub(super) audit: AuditFiles,
@@ -53,6 +54,10 @@ pub struct RegistryStore {
     closing: AtomicBool,
     /// The newest request's time: the clock of the journal's batches.
     clock: Arc<AtomicU64>,
+    /// One import at a time, and no abandoning of the one that is under way.
+    pub(super) importing: Arc<AtomicBool>,
+    /// Held while an import becomes true, and while a backup copies: it must not have the record and lack rows.
+    pub(super) completing: Mutex<()>,
 }
 
 struct Threads {
@@ -92,6 +97,13 @@ impl RegistryStore {
         if denied.map_or(true, |page| !page.items.is_empty()) {
             core.overlay.found_denied_keys();
         }
+        for import in core
+            .view()
+            .imports()
+            .map_err(|fault| OpenError::Damage { file: core.options.dir.join(INDEX_FILE), reason: fault.0 })?
+        {
+            core.overlay.batches.set(import.number, import.state);
+        }
         let clock = Arc::new(AtomicU64::new(0));
         let ticking = Arc::clone(&clock);
         let journal_reader = journal.reader();
@@ -113,6 +125,8 @@ impl RegistryStore {
             boot,
             closing: AtomicBool::new(false),
             clock,
+            importing: Arc::default(),
+            completing: Mutex::default(),
         }))
     }
 
@@ -350,6 +364,18 @@ impl RegistryView for RegistryStore {
         self.core.view().modules(hub, device)
     }
 
+    fn imports(&self) -> Result<Vec<ImportRecord>, Fault> {
+        self.core.view().imports()
+    }
+
+    fn import(&self, number: u32) -> Result<Option<ImportRecord>, Fault> {
+        self.core.view().import(number)
+    }
+
+    fn is_reserved(&self, id: &RegistrationId) -> Result<bool, Fault> {
+        self.core.view().is_reserved(id)
+    }
+
     fn trust_version(&self) -> Option<u64> {
         self.core.view().trust_version()
     }
@@ -377,7 +403,7 @@ impl Registry for RegistryStore {
             Command::EditTwin { .. } => TWIN_REQUEST_BYTES,
             _ => REQUEST_BYTES,
         };
-        let push = self.writer.push(Queued { request: Some(request), reply }, bytes);
+        let push = self.writer.push(Queued { work: Work::Request(Some(Box::new(request))), reply }, bytes);
         Box::pin(async move {
             push.await.map_err(|_| RegistryError::Stopping)?;
             answer.await.unwrap_or(Err(RegistryError::Stopping))

@@ -5,7 +5,7 @@ use redb::TableDefinition;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use unicity_identity::error::KeyOwner;
-use unicity_identity::{ClientIdentity, DenyRule, DeviceId, HubName, ModuleId, RevocationTarget};
+use unicity_identity::{ClientIdentity, DenyRule, DeviceId, HubName, IndividualEnrollment, ModuleId, RevocationTarget};
 use unicity_provisioning::{Change, Fault};
 
 use super::{legacy, record};
@@ -34,10 +34,11 @@ pub(super) enum Table {
     Continuity = 11,
     Twins = 12,
     Modules = 13,
+    Imports = 14,
 }
 
 impl Table {
-    pub(super) const COUNT: usize = 14;
+    pub(super) const COUNT: usize = 15;
     pub(super) const ALL: [Self; Self::COUNT] = [
         Self::Individuals,
         Self::Groups,
@@ -53,6 +54,7 @@ impl Table {
         Self::Continuity,
         Self::Twins,
         Self::Modules,
+        Self::Imports,
     ];
     /// What decides whom the service trusts to vouch for certificates.
     pub(super) const TRUST: [Self; 3] = [Self::Groups, Self::Authorities, Self::RevocationLists];
@@ -85,6 +87,7 @@ impl Table {
             Self::Continuity => "continuity",
             Self::Twins => "twins",
             Self::Modules => "modules",
+            Self::Imports => "imports",
         }
     }
 
@@ -154,6 +157,9 @@ pub(super) fn write_change(change: &Change, out: &mut Vec<u8>) {
         }
         Change::DeleteModule(hub, device, module) => {
             record::delete(Table::Modules, &[&module_key(hub, device, module)], out);
+        }
+        Change::PutImport(import) => {
+            record::put(Table::Imports, &[&import.number.to_be_bytes()], out, |out| encode(import, out));
         }
     }
 }
@@ -230,8 +236,15 @@ pub(super) fn client_key(client: &ClientIdentity) -> Vec<u8> {
     key
 }
 
+/// An individual enrollment as it goes into its table.
+pub(super) fn individual_value(enrollment: &IndividualEnrollment) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    encode_as(Table::Individuals.format(), enrollment, &mut out);
+    out
+}
+
 /// Appends a value: the format, then the record in postcard's encoding.
-fn encode<T: Serialize>(record: &T, out: &mut Vec<u8>) {
+pub(super) fn encode<T: Serialize>(record: &T, out: &mut Vec<u8>) {
     encode_as(FORMAT, record, out);
 }
 

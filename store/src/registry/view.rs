@@ -11,8 +11,10 @@ use unicity_identity::{
     EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, ModuleId, ModuleIdentity, Registration,
     RegistrationId, Revocation, RevocationList, RevocationTarget, Standing, Subscription, Twin,
 };
+use unicity_provisioning::import::{ImportRecord, ImportState};
 use unicity_provisioning::{Fault, RegistryView, RevokedSet};
 
+use super::batches::{Stored, of_import, split};
 use super::hashing::KeyHash;
 use super::index::Index;
 use super::layer::{Known, Layer, Touched};
@@ -41,6 +43,8 @@ pub(super) struct Deciding {
     found: RefCell<Vec<Found>>,
     /// All revocations, once one was decided that is not synced yet.
     revoked: RefCell<Option<Arc<RevokedSet>>>,
+    /// Imports of which something was decided that is not synced yet.
+    pub(super) imports: Vec<(u32, ImportState)>,
 }
 
 struct Found {
@@ -58,6 +62,7 @@ impl Deciding {
     /// Forgets what was decided: it is synced, or never will be.
     pub(super) fn clear(&mut self) {
         self.decided.clear();
+        self.imports.clear();
         *self.revoked.get_mut() = None;
     }
 
@@ -91,10 +96,75 @@ impl View<'_> {
         }
         // The index last, and its view taken after the overlay was looked at: see `overlay.rs`.
         match self.writer {
-            Some(writer) => writer.find(self.index, table, hash, key)?.map(|value| decode(table, &value)).transpose(),
-            None => self.index.get(table, hash, key, |value| decode(table, value))?.transpose(),
+            Some(writer) => {
+                if table == Table::Keys
+                    && let Some(reserved) = self.overlay.batches.reserved()
+                    && let Some(known) = reserved.get(table, hash, key)
+                {
+                    return look(known);
+                }
+                let found = writer.find(self.index, table, hash, key)?;
+                found.and_then(|stored| self.seen(table, &stored).map(|value| decode(table, value))).transpose()
+            }
+            None => {
+                let look = |stored: &[u8]| self.seen(table, stored).map(|value| decode(table, value));
+                self.index.get(table, hash, key, look)?.flatten().transpose()
+            }
         }
     }
+
+    /// A stored value as this view sees it: rows of an import are there once that is complete. The writer sees the keys of a
+    /// pending one, too: nobody else may have them.
+    pub(super) fn seen<'v>(&self, table: Table, stored: &'v [u8]) -> Option<&'v [u8]> {
+        match split(stored) {
+            Stored::Plain(value) => Some(value),
+            Stored::OfImport(number, value) => match self.import_state(number) {
+                Some(ImportState::Complete) => Some(value),
+                Some(ImportState::Pending) if self.writer.is_some() && table == Table::Keys => Some(value),
+                _ => None,
+            },
+        }
+    }
+
+    fn import_state(&self, number: u32) -> Option<ImportState> {
+        let decided = self.writer.and_then(|writer| writer.imports.iter().rev().find(|(of, _)| *of == number));
+        decided.map(|(_, state)| *state).or_else(|| self.overlay.batches.state(number))
+    }
+
+    /// What the service has of a key in a table, for a row of import `number` that wants it. Only the writer may ask.
+    pub(super) fn claim(&self, number: u32, table: Table, hash: KeyHash, key: &[u8]) -> Result<Claim, Fault> {
+        let of_layer = |known: Known<'_>| known.map_or(Claim::Deleted, |value| Claim::Taken(value.to_vec()));
+        if let Some(known) = self.writer.and_then(|writer| writer.decided.get(table, hash, key)) {
+            return Ok(of_layer(known));
+        }
+        if let Some(claim) = self.overlay.get(table, hash, key, of_layer) {
+            return Ok(claim);
+        }
+        let stored = self.index.get(table, hash, key, <[u8]>::to_vec)?;
+        Ok(match stored.as_deref().map(split) {
+            None => Claim::Free,
+            Some(Stored::Plain(value)) => Claim::Taken(value.to_vec()),
+            Some(Stored::OfImport(other, _)) if other == number => Claim::Free,
+            Some(Stored::OfImport(other, value)) => match self.import_state(other) {
+                Some(ImportState::Complete) => Claim::Taken(value.to_vec()),
+                Some(ImportState::Pending) => Claim::Pending(other),
+                _ => Claim::Free,
+            },
+        })
+    }
+}
+
+/// What stands in the way of a row.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// Nothing.
+    Free,
+    /// A deletion that the index has not seen yet: it would take the row with it.
+    Deleted,
+    /// A record, with its value.
+    Taken(Vec<u8>),
+    /// A row of another import.
+    Pending(u32),
 }
 
 impl RegistryView for View<'_> {
@@ -203,6 +273,27 @@ impl RegistryView for View<'_> {
         let bounds = (Bound::Excluded(first.as_slice()), Bound::Excluded(end.as_slice()));
         // A device has far fewer than a page holds.
         Ok(listing::page(self, Table::Modules, bounds, listing::PAGE_MAX)?.items)
+    }
+
+    fn imports(&self) -> Result<Vec<ImportRecord>, Fault> {
+        listing::all(self, Table::Imports)
+    }
+
+    fn import(&self, number: u32) -> Result<Option<ImportRecord>, Fault> {
+        self.get(Table::Imports, &number.to_be_bytes())
+    }
+
+    fn is_reserved(&self, id: &RegistrationId) -> Result<bool, Fault> {
+        if !self.overlay.batches.any_pending() {
+            return Ok(false);
+        }
+        let (table, key) = (Table::Individuals, id.as_str().as_bytes());
+        let hash = self.index.hash(table, key);
+        if self.overlay.batches.reserved().is_some_and(|reserved| reserved.get(table, hash, key).is_some()) {
+            return Ok(true);
+        }
+        let number = self.index.get(table, hash, key, of_import)?.flatten();
+        Ok(number.and_then(|number| self.import_state(number)) == Some(ImportState::Pending))
     }
 
     fn trust_version(&self) -> Option<u64> {

@@ -5,23 +5,41 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures_channel::oneshot;
+use parking_lot::Mutex;
 use unicity_audit::ENTRY_BYTES_MAX;
 use unicity_identity::Refusal;
-use unicity_provisioning::{Outcome, RegistryError, Request, decide};
+use unicity_provisioning::{Change, Outcome, RegistryError, Request, decide};
 
 use super::core::Core;
-use super::layer::Touched;
+use super::layer::{Layer, Touched};
 use super::record::{self, Changes};
 use super::tables::write_change;
-use super::view::{Deciding, View};
+use super::view::{Claim, Deciding, View};
 use crate::chain::in_full;
 use crate::log::{AppendError, BatchBuffer, GroupRules, LogError};
 
 /// A request that waits for the writer.
 pub(super) struct Queued {
-    /// `None` once it was decided.
-    pub(super) request: Option<Request>,
+    pub(super) work: Work,
     pub(super) reply: oneshot::Sender<Result<Outcome, RegistryError>>,
+}
+
+/// What stands in the way of rows: the key of each, and who has it.
+pub(super) type Claims = Vec<(Vec<u8>, Claim)>;
+
+/// What the writer is asked for.
+pub(super) enum Work {
+    /// A decision; `None` once it was made.
+    Request(Option<Box<Request>>),
+    /// To reserve rows of an import: from then on every decision finds their ids and keys taken.
+    Reserve {
+        /// The import.
+        number: u32,
+        /// Of one table.
+        rows: Arc<Layer>,
+        /// Where the answer is put: what stands in the way; nothing is reserved then.
+        found: Arc<Mutex<Claims>>,
+    },
 }
 
 /// The rules of the journal's group writer.
@@ -52,8 +70,14 @@ impl GroupRules for Writer {
             // Once a batch: what is decided comes on top of the bound, and a batch is small against it.
             self.core.room.wait(&self.core)?;
         }
-        let request = item.request.take().ok_or(RegistryError::Stopping)?;
         self.deciding.next();
+        let request = match &mut item.work {
+            Work::Request(request) => *request.take().ok_or(RegistryError::Stopping)?,
+            Work::Reserve { number, rows, found } => {
+                *found.lock() = self.reserve(*number, rows)?;
+                return Ok(Outcome::Done);
+            }
+        };
         let view = View { writer: Some(&self.deciding), overlay: &self.core.overlay, index: &self.core.index };
         let decision = decide(&view, &self.core.options.settings, request)?;
         self.changes.clear();
@@ -68,6 +92,11 @@ impl GroupRules for Writer {
         for op in Changes::new(&self.changes).flatten() {
             touched.note(op.table, op.key);
             self.deciding.decided.apply(self.core.index.hash(op.table, op.key), &op);
+        }
+        for change in &decision.changes {
+            if let Change::PutImport(import) = change {
+                self.deciding.imports.push((import.number, import.state));
+            }
         }
         self.deciding.took(touched);
         self.deciding.decided.set_end(batch.next_offset());
@@ -85,6 +114,9 @@ impl GroupRules for Writer {
         if !size.is_nothing() {
             self.core.leaves_synced.fetch_add(size.leaves as u64, Ordering::Release);
             let (before, now) = self.core.overlay.merge(decided);
+            for (number, state) in &self.deciding.imports {
+                self.core.overlay.batches.set(*number, *state);
+            }
             self.deciding.clear();
             if !self.core.options.is_due(before) && self.core.options.is_due(now) {
                 self.core.room.changed();
@@ -111,6 +143,22 @@ impl GroupRules for Writer {
 }
 
 impl Writer {
+    /// Reserves rows, unless something stands in the way of any. What was decided a moment ago counts.
+    fn reserve(&self, number: u32, rows: &Arc<Layer>) -> Result<Claims, RegistryError> {
+        let view = View { writer: Some(&self.deciding), overlay: &self.core.overlay, index: &self.core.index };
+        let mut found = Vec::new();
+        for (table, hash, key) in rows.keys() {
+            match view.claim(number, table, hash, key)? {
+                Claim::Free => {}
+                claim => found.push((key.to_vec(), claim)),
+            }
+        }
+        if found.is_empty() {
+            self.core.overlay.batches.reserve(Some(Arc::clone(rows)));
+        }
+        Ok(found)
+    }
+
     fn failed(&self, error: &LogError) -> RegistryError {
         if let LogError::Full { path } = error {
             return RegistryError::Full(path.display().to_string());

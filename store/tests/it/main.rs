@@ -4,3 +4,4 @@
 mod crash;
 #[path = "../support/fleet.rs"]
 mod fleet;
+mod import;

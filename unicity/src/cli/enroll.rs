@@ -8,7 +8,7 @@ use unicity_identity::{EnrollmentGroupId, RegistrationId};
 
 use super::attestation::{DeviceProof, GroupProof};
 use super::confirm::Yes;
-use super::{Global, attestation, output, suspects};
+use super::{Global, attestation, export, import, output, suspects};
 use crate::client::{Audience, Client};
 use crate::error::{CommandError, Context as _, Outcome};
 
@@ -30,6 +30,12 @@ pub(crate) enum EnrollCommand {
     Enable(WhichArgs),
     /// Delete an enrollment or group; hub devices stay.
     Delete(DeleteArgs),
+    /// Enrol a whole batch from a file, all rows or none.
+    Import(import::ImportArgs),
+    /// List imports: pending, complete, refused, abandoned.
+    Imports,
+    /// Write all individual enrollments as `import` reads them.
+    Export(export::ExportArgs),
 }
 
 #[derive(Debug, Args)]
@@ -177,6 +183,9 @@ pub(crate) async fn run(global: &Global, command: EnrollCommand) -> Outcome {
             body.insert("enrollmentGroupId".into(), json!(id));
             put(global, &Which::Group(id), body, args.terms.replace).await
         }
+        EnrollCommand::Import(args) => import::run(global, &args).await,
+        EnrollCommand::Imports => import::list(global).await,
+        EnrollCommand::Export(args) => export::run(global, &args).await,
         EnrollCommand::List(args) => list(global, &args).await,
         EnrollCommand::Show(args) => show(global, &args).await,
         EnrollCommand::Disable(args) => set_status(global, &args, "disabled").await,

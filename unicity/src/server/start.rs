@@ -13,7 +13,7 @@ use unicity_identity::IdScope;
 use unicity_listener::{BindError, Drained, Listener, ListenerSettings, Tls, TlsFiles, Transport};
 use unicity_provisioning::tpm::ChallengeSecret;
 use unicity_provisioning::{FailureLimit, Provisioning, RefusalRing, Registry, Settings};
-use unicity_store::registry::RegistryStore;
+use unicity_store::registry::{RegistryImports, RegistryStore};
 use unicity_store::telemetry::TelemetryStore;
 
 use super::audit::ServerAudit;
@@ -131,6 +131,8 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         requests_per_key: request_rate(&config),
         ..ApiSettings::default()
     };
+    let imports = RegistryImports::new(registry.clone());
+    sweep_imports(imports.clone(), environment.clone())?;
     let crl_files = Arc::new(CrlFiles::default());
     let api = Api::new(ApiParts {
         provisioning,
@@ -141,6 +143,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         policies: service_policies,
         settings: api_settings.clone(),
         audit: Some(Arc::new(ServerAudit { registry: registry.clone(), sealer: sealer.clone() })),
+        imports: Some(Arc::new(imports.clone())),
         backup: Some(backup_hook(&data, registry.clone(), instance.id_scope.clone())),
         handshakes: vec![mqtt_listener.failures(), https_listener.failures()],
         crl_files: crl_files.clone(),
@@ -214,6 +217,16 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         crl_files,
         _lock: lock,
     })
+}
+
+/// What a crash left of imports that were released. Not waited for: nobody sees these rows.
+fn sweep_imports(imports: RegistryImports, environment: unicity_identity::Environment) -> Outcome {
+    let sweep = move || {
+        if let Err(error) = imports.sweep(&environment) {
+            tracing::warn!(%error, "rows of released imports stay in the index until the next start");
+        }
+    };
+    std::thread::Builder::new().name("sweep".into()).spawn(sweep).map(drop).context("cannot start a thread")
 }
 
 impl Running {
