@@ -14,7 +14,7 @@ pub const FORMAT: u32 = 1;
 pub struct Report {
     /// The shape's version: 1.
     pub format: u32,
-    /// The subcommand: `register`, `zero-touch`, `connect`, `telemetry`, `storm` or `hold`.
+    /// The subcommand: `register`, `zero-touch`, `connect`, `telemetry`, `storm`, `hold` or `floor`.
     pub workload: String,
     /// `open` or `closed`.
     pub loop_kind: String,

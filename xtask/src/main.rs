@@ -16,6 +16,7 @@ mod run;
 mod system;
 mod test;
 mod tidy;
+mod tools;
 mod workspace;
 
 use std::process::ExitCode;
@@ -28,7 +29,7 @@ const USAGE: &str = "\
 cargo xtask lint                                   format, clippy, tidy, dependency policy
 cargo xtask test [--release] [--only WHAT] [-- PYTEST_ARGS]
                                                    set-up, then all tests; WHAT is rust, doc or e2e
-cargo xtask bench NAME [ARGS]                      a benchmark in release mode; without NAME: which there are
+cargo xtask bench NAME [ARGS]                      a benchmark in release mode (peers, all, ...); without NAME: which there are
 cargo xtask ci                                     lint, then test: what a change must pass
 
 One end-to-end test: cargo xtask test --only e2e -- -k takeover";

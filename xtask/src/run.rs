@@ -76,6 +76,15 @@ impl Step {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Starts it and does not wait; what it prints to standard output goes nowhere.
+    ///
+    /// # Errors
+    /// [`Fail::Setup`] if it does not start.
+    pub(crate) fn start(mut self) -> Result<Child, Fail> {
+        announce(&self.line);
+        self.command.stdout(Stdio::null()).spawn().map_err(|error| self.not_started(&error))
+    }
+
     /// Whether it starts and succeeds; what it prints goes nowhere.
     pub(crate) fn succeeds(mut self) -> bool {
         self.command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())

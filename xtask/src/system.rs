@@ -1,4 +1,4 @@
-//! What the tests need from the system's package manager.
+//! What the tests and the benchmarks need from the system's package manager.
 
 use std::path::Path;
 
@@ -32,12 +32,31 @@ const NEEDS: &[Need] = &[
     Need { what: "Python's venv module", package: "python3-venv", probe: &["python3", "-c", "import venv, ensurepip"] },
 ];
 
-/// Installs through apt-get what is missing.
+/// What the benchmarks compare with.
+static MOSQUITTO: Need = Need {
+    what: "mosquitto",
+    package: "mosquitto",
+    probe: &["sh", "-c", "command -v mosquitto && command -v mosquitto_passwd"],
+};
+
+/// Installs through apt-get what the tests need and is missing.
 ///
 /// # Errors
 /// [`Fail::Setup`] with everything that is missing and the one command that brings it, if this process may not install.
 pub(crate) fn prepare(dir: &Path) -> Result<(), Fail> {
-    let missing = missing(dir);
+    install(dir, NEEDS)
+}
+
+/// Installs mosquitto if it is missing.
+///
+/// # Errors
+/// As [`prepare`].
+pub(crate) fn mosquitto(dir: &Path) -> Result<(), Fail> {
+    install(dir, std::slice::from_ref(&MOSQUITTO))
+}
+
+fn install(dir: &Path, needs: &'static [Need]) -> Result<(), Fail> {
+    let missing = missing(dir, needs);
     if missing.is_empty() {
         return Ok(());
     }
@@ -61,14 +80,14 @@ pub(crate) fn prepare(dir: &Path) -> Result<(), Fail> {
     let mut install = vec!["install", "-q", "-y", "--no-install-recommends"];
     install.extend(&packages);
     apt(&install).map_err(|error| fail(error.to_string()))?;
-    match self::missing(dir).first() {
+    match self::missing(dir, needs).first() {
         None => Ok(()),
         Some(need) => Err(fail(format!("{} is still not there after the install", need.what))),
     }
 }
 
-fn missing(dir: &Path) -> Vec<&'static Need> {
-    NEEDS.iter().filter(|need| !Step::new(need.probe[0], dir).args(&need.probe[1..]).succeeds()).collect()
+fn missing(dir: &Path, needs: &'static [Need]) -> Vec<&'static Need> {
+    needs.iter().filter(|need| !Step::new(need.probe[0], dir).args(&need.probe[1..]).succeeds()).collect()
 }
 
 /// What to put before apt-get, or `None` if there is no apt-get or no right to use it.

@@ -145,7 +145,7 @@ pub(crate) async fn zero_touch(args: ZeroTouchArgs, settings: Settings, stop: &S
 }
 
 pub(crate) async fn connect(args: ConnectArgs, settings: Settings, stop: &Stop) -> Result<ExitCode, Refused> {
-    if args.role == Role::Provisioning && args.target.plain_broker {
+    if args.role == Role::Provisioning && args.target.is_broker() {
         return Err(Refused::usage("--role provisioning: a plain broker has no such role"));
     }
     let count = args.load.known_devices().unwrap_or(args.pool as usize).min(args.pool as usize);
@@ -172,7 +172,7 @@ impl Prepared {
 }
 
 impl LoadArgs {
-    fn known_devices(&self) -> Option<usize> {
+    pub(crate) fn known_devices(&self) -> Option<usize> {
         self.devices.and_then(|devices| usize::try_from(devices).ok())
     }
 
@@ -197,7 +197,7 @@ impl LoadArgs {
     }
 }
 
-async fn drive<O: Operation>(
+pub(crate) async fn drive<O: Operation>(
     workload: &'static str,
     operation: &Arc<O>,
     load: &LoadArgs,
@@ -226,7 +226,7 @@ async fn drive<O: Operation>(
         (run_operations(operation, &plan, stop, look).await.0, load.rate)
     };
     let mut measurement = measurement;
-    if prepared.pool.has_wrapped() && workload != "connect" {
+    if prepared.pool.has_wrapped() && !matches!(workload, "connect" | "floor") {
         let count = prepared.pool.len();
         measurement.warnings.push(format!(
             "the {count} devices with certificates were not enough and came again: not every registration was a first one; \

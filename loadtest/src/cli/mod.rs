@@ -1,9 +1,13 @@
 //! The command line of `loadtest`.
 
+mod authority;
+mod bare;
 mod compare;
 mod finish;
+mod floor;
 mod html;
 mod load;
+mod mosquitto;
 mod output;
 mod process;
 mod server;
@@ -38,8 +42,13 @@ enum Command {
     Storm(sessions::StormArgs),
     /// Idle sessions, or such that send now and then (--send-every).
     Hold(sessions::HoldArgs),
+    /// What TLS alone costs: handshakes with a bare server that verifies the device and answers one byte.
+    Floor(floor::FloorArgs),
     Compare(compare::Compare),
     Html(html::Html),
+    /// The bare server of `floor`.
+    #[command(hide = true)]
+    BareServer(bare::BareServer),
 }
 
 /// A run that did not come to an end of its own: wrong usage, or nothing could be measured.
@@ -81,22 +90,29 @@ pub(crate) fn run() -> ExitCode {
     match &cli.command {
         Command::Compare(compare) => return compare.run(),
         Command::Html(html) => return html.run(),
+        Command::BareServer(bare) => return bare.run(),
         _ => process::raise_file_limit(),
     }
     let (target, name) = match &cli.command {
-        Command::Register(args) => (&args.target, "register"),
-        Command::ZeroTouch(args) => (&args.target, "zero-touch"),
-        Command::Connect(args) => (&args.target, "connect"),
-        Command::Telemetry(args) => (&args.target, "telemetry"),
-        Command::Storm(args) => (&args.target, "storm"),
-        Command::Hold(args) => (&args.target, "hold"),
-        Command::Compare(_) | Command::Html(_) => unreachable!("these have no target and are done"),
+        Command::Register(args) => (Some(&args.target), "register"),
+        Command::ZeroTouch(args) => (Some(&args.target), "zero-touch"),
+        Command::Connect(args) => (Some(&args.target), "connect"),
+        Command::Telemetry(args) => (Some(&args.target), "telemetry"),
+        Command::Storm(args) => (Some(&args.target), "storm"),
+        Command::Hold(args) => (Some(&args.target), "hold"),
+        Command::Floor(_) => (None, "floor"),
+        Command::Compare(_) | Command::Html(_) | Command::BareServer(_) => unreachable!("these are done"),
     };
-    let begun = target.check().and_then(|()| {
-        if target.pin {
-            process::pin_self(target.server_core)?;
+    let place = match (&cli.command, target) {
+        (Command::Floor(args), _) => args.place(),
+        (_, Some(target)) => target.place(),
+        (_, None) => unreachable!("all others have a target"),
+    };
+    let begun = target.map_or(Ok(()), target::TargetArgs::check).and_then(|()| {
+        if place.pin {
+            process::pin_self(place.server_core)?;
         }
-        process::runtime(target.threads())
+        process::runtime(place.threads)
     });
     let done = begun.and_then(|runtime| {
         runtime.block_on(async {
@@ -109,7 +125,8 @@ pub(crate) fn run() -> ExitCode {
                 Command::Telemetry(args) => sessions::telemetry(args, settings, &stop).await,
                 Command::Storm(args) => sessions::storm(args, settings, &stop).await,
                 Command::Hold(args) => sessions::hold(args, settings, &stop).await,
-                Command::Compare(_) | Command::Html(_) => unreachable!("these have no target and are done"),
+                Command::Floor(args) => floor::floor(args, settings, &stop).await,
+                Command::Compare(_) | Command::Html(_) | Command::BareServer(_) => unreachable!("these are done"),
             }
         })
     });
@@ -151,6 +168,12 @@ mod tests {
             "register --spawn-server --attestation tpm",
             "register --spawn-server --server-pid 7",
             "register --spawn-server --warmup 5x",
+            "register --spawn-mosquitto",
+            "hold --spawn-server --spawn-mosquitto",
+            "hold --endpoint h --spawn-mosquitto",
+            "hold --spawn-mosquitto --no-tls",
+            "hold --spawn-server --mosquitto-bin x",
+            "floor --endpoint h",
         ] {
             let parsed = Cli::try_parse_from(std::iter::once("loadtest").chain(line.split(' ')));
             let refused = match &parsed {

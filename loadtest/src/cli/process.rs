@@ -1,6 +1,7 @@
 //! This process: its files, its core, its threads, the signals that end it.
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -54,6 +55,25 @@ pub(crate) fn pin_self(server_core: usize) -> Result<(), Refused> {
         Ok(status) if status.success() => Ok(()),
         _ => Err(Refused::failed("--pin: `taskset` is missing or refuses; it is in the package util-linux")),
     }
+}
+
+/// Where this program and the server it starts run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    /// Each to a core of its own.
+    pub(crate) pin: bool,
+    /// The server's core, if so.
+    pub(crate) server_core: usize,
+    /// Threads of this program.
+    pub(crate) threads: usize,
+}
+
+/// A command that runs on `core`, if one is given.
+pub(crate) fn on_core(program: &Path, core: Option<usize>) -> tokio::process::Command {
+    let Some(core) = core else { return tokio::process::Command::new(program) };
+    let mut command = tokio::process::Command::new("taskset");
+    command.args(["-c", &core.to_string()]).arg(program);
+    command
 }
 
 pub(crate) fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, Refused> {

@@ -1,4 +1,4 @@
-//! A unicity server for one run: started in a folder of its own, with devices enrolled, ended when the run is.
+//! A server for one run, started in a folder of its own and ended when the run is: here unicity, with devices enrolled.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -53,10 +53,7 @@ pub(crate) async fn start(
     credentials: Option<&Path>,
 ) -> Result<(Server, Enrolled), Refused> {
     let binary = find(binary)?;
-    let folder = tempfile::Builder::new()
-        .prefix("loadtest-")
-        .tempdir()
-        .map_err(|error| Refused::failed(format!("no folder for the server: {error}")))?;
+    let folder = folder()?;
     let data = folder.path().join("data");
     let command = |arguments: &[&str]| {
         let mut command = Command::new(&binary);
@@ -81,9 +78,7 @@ pub(crate) async fn start(
         .map_err(|error| Refused::failed(format!("cannot configure the server: {error}")))?;
 
     let (child, address) = serve(&binary, &data, &folder.path().join("server.log"), core).await?;
-    let pid = child.id().ok_or_else(|| Refused::failed("the server ended at once"))?;
-    process::remember_server(Some(pid));
-    let server = Server { child, pid, folder };
+    let server = Server::of(child, folder)?;
 
     let group = ask(&["enroll", "add-group", "--group-id", "loadtest-symmetric", "--generate-key"]).await?;
     let group_key = member(&group, "/attestation/symmetricKey/primaryKey")?;
@@ -106,19 +101,17 @@ pub(crate) async fn start(
     Ok((server, Enrolled { endpoint, ca, id_scope, group_key, issuer_chain, issuer_key }))
 }
 
+/// A new folder for a server.
+pub(crate) fn folder() -> Result<tempfile::TempDir, Refused> {
+    let made = tempfile::Builder::new().prefix("loadtest-").tempdir();
+    made.map_err(|error| Refused::failed(format!("no folder for the server: {error}")))
+}
+
 /// Runs `serve` until it says that it accepts; gives its MQTT address.
 async fn serve(binary: &Path, data: &Path, log: &Path, core: Option<usize>) -> Result<(Child, String), Refused> {
-    let mut command = match core {
-        Some(core) => {
-            let mut command = Command::new("taskset");
-            command.args(["-c", &core.to_string()]).arg(binary);
-            command
-        }
-        None => Command::new(binary),
-    };
     let failed = |why: String| Refused::failed(format!("the server does not start: {why}"));
     let log_file = std::fs::File::create(log).map_err(|error| failed(error.to_string()))?;
-    let mut child = command
+    let mut child = process::on_core(binary, core)
         .args(["serve", "--mqtt", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data"])
         .arg(data)
         .stdin(Stdio::null())
@@ -150,6 +143,13 @@ async fn serve(binary: &Path, data: &Path, log: &Path, core: Option<usize>) -> R
 }
 
 impl Server {
+    /// A process that was started, with the folder that is its alone.
+    pub(crate) fn of(child: Child, folder: tempfile::TempDir) -> Result<Self, Refused> {
+        let pid = child.id().ok_or_else(|| Refused::failed("the server ended at once"))?;
+        process::remember_server(Some(pid));
+        Ok(Self { child, pid, folder })
+    }
+
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.pid

@@ -14,7 +14,8 @@ use unicity_identity::{Environment, IdScope, SharedAccessKey, Timestamp};
 use unicity_loadtest::client::{DeviceTls, Patience, TlsVersions};
 use unicity_loadtest::workload::{Attestation, Broker, Mix, Pool, Service, Site, SiteKind, sources};
 
-use super::{Refused, process, server};
+use super::process::Place;
+use super::{Refused, mosquitto, process, server};
 
 /// Devices that are made ahead when a run ends by time: keys are made on the way beyond them, certificates come again.
 const AHEAD: usize = 20_000;
@@ -23,22 +24,22 @@ const AHEAD: usize = 20_000;
 #[command(next_help_heading = "Server")]
 pub(crate) struct TargetArgs {
     /// The server; its certificate must have this host [default port: 8883]
-    #[arg(long, value_name = "HOST[:PORT]", required_unless_present = "spawn_server", conflicts_with = "spawn_server")]
+    #[arg(long, value_name = "HOST[:PORT]", required_unless_present_any = ["spawn_server", "spawn_mosquitto"], conflicts_with_all = ["spawn_server", "spawn_mosquitto"])]
     endpoint: Option<Endpoint>,
     /// PEM file with the certificates to trust
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["spawn_server", "no_tls"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["spawn_server", "spawn_mosquitto", "no_tls"])]
     ca: Option<PathBuf>,
     /// The provisioning service's id scope
-    #[arg(long, value_name = "SCOPE", conflicts_with_all = ["spawn_server", "plain_broker"])]
+    #[arg(long, value_name = "SCOPE", conflicts_with_all = ["spawn_server", "spawn_mosquitto", "plain_broker"])]
     id_scope: Option<IdScope>,
     /// Key of an enrollment group, base64: each device's key is derived from it
-    #[arg(long, value_name = "BASE64", env = "LOADTEST_GROUP_KEY", hide_env_values = true, value_parser = key, conflicts_with_all = ["spawn_server", "plain_broker"])]
+    #[arg(long, value_name = "BASE64", env = "LOADTEST_GROUP_KEY", hide_env_values = true, value_parser = key, conflicts_with_all = ["spawn_server", "spawn_mosquitto", "plain_broker"])]
     group_key: Option<SharedAccessKey>,
     /// PEM of the authority that issues the devices' certificates, then of those above it
-    #[arg(long, value_name = "FILE", requires = "issuer_key", conflicts_with = "spawn_server")]
+    #[arg(long, value_name = "FILE", requires = "issuer_key", conflicts_with_all = ["spawn_server", "spawn_mosquitto"])]
     issuer_chain: Option<PathBuf>,
     /// Its private key, PKCS#8 PEM
-    #[arg(long, value_name = "FILE", requires = "issuer_chain", conflicts_with = "spawn_server")]
+    #[arg(long, value_name = "FILE", requires = "issuer_chain", conflicts_with_all = ["spawn_server", "spawn_mosquitto"])]
     issuer_key: Option<PathBuf>,
     /// Dial this address for this host; repeatable. The host's name is still verified
     #[arg(long, value_name = "HOST=ADDR:PORT")]
@@ -47,7 +48,7 @@ pub(crate) struct TargetArgs {
     #[arg(long, value_name = "PORT", default_value_t = 8883)]
     hub_port: u16,
     /// The process to look at: its processor time and memory
-    #[arg(long, value_name = "PID", conflicts_with = "spawn_server")]
+    #[arg(long, value_name = "PID", conflicts_with_all = ["spawn_server", "spawn_mosquitto"])]
     server_pid: Option<u32>,
     /// Start a unicity server on loopback for this run, with devices enrolled
     #[arg(long)]
@@ -55,6 +56,13 @@ pub(crate) struct TargetArgs {
     /// The unicity binary [default: the one beside this program]
     #[arg(long, value_name = "PATH", requires = "spawn_server")]
     server_bin: Option<PathBuf>,
+    /// Start a mosquitto on loopback for this run, to compare with: mutual TLS, nothing kept on disk; with --attestation
+    /// symmetric devices have a user name and a password instead of certificates
+    #[arg(long, conflicts_with_all = ["spawn_server", "plain_broker"])]
+    spawn_mosquitto: bool,
+    /// The mosquitto binary
+    #[arg(long, value_name = "PATH", requires = "spawn_mosquitto", conflicts_with_all = ["spawn_server", "endpoint"], default_value = "mosquitto")]
+    mosquitto_bin: PathBuf,
     /// The core of the server that is started
     #[arg(long, value_name = "CORE", default_value_t = 0)]
     pub(crate) server_core: usize,
@@ -74,7 +82,7 @@ pub(crate) struct TargetArgs {
     #[arg(long, value_name = "TOPIC", requires = "plain_broker", default_value = "bench/{n}")]
     topic: String,
     /// Plain TCP
-    #[arg(long, requires = "plain_broker", conflicts_with = "resume")]
+    #[arg(long, requires = "plain_broker", conflicts_with_all = ["resume", "spawn_mosquitto"])]
     no_tls: bool,
     /// Versions of TLS
     #[arg(long, value_enum, value_name = "VERSION", default_value = "any")]
@@ -165,7 +173,7 @@ impl TargetArgs {
     /// Finds what clap cannot.
     pub(crate) fn check(&self) -> Result<(), Refused> {
         let needs = |option: &str, what: &str| Err(Refused::usage(format!("{option} is missing: {what}")));
-        if self.spawn_server {
+        if self.spawns() {
             return Ok(());
         }
         if self.ca.is_none() && !self.no_tls {
@@ -184,17 +192,28 @@ impl TargetArgs {
 
     /// For workloads that a plain broker has not.
     pub(crate) fn check_service(&self, workload: &str) -> Result<(), Refused> {
-        if self.plain_broker {
+        if self.is_broker() {
             return Err(Refused::usage(format!("{workload}: a plain broker registers nobody")));
         }
         Ok(())
     }
 
-    /// Threads of the generator.
-    pub(crate) fn threads(&self) -> usize {
-        let one_less = self.spawn_server || self.pin;
+    /// Whether a server is started for this run.
+    fn spawns(&self) -> bool {
+        self.spawn_server || self.spawn_mosquitto
+    }
+
+    /// Whether the server is nothing but an MQTT broker.
+    pub(crate) fn is_broker(&self) -> bool {
+        self.plain_broker || self.spawn_mosquitto
+    }
+
+    /// Where the generator and the server run.
+    pub(crate) fn place(&self) -> Place {
+        let one_less = self.spawns() || self.pin;
         let default = || (process::cores() - usize::from(one_less && process::cores() > 1)).max(1);
-        self.devices.threads.map_or_else(default, usize::from)
+        let threads = self.devices.threads.map_or_else(default, usize::from);
+        Place { pin: self.pin, server_core: self.server_core, threads }
     }
 
     /// Starts the server if one is wanted, and makes the devices; `count` of them, if that is known.
@@ -247,6 +266,9 @@ impl TargetArgs {
                 server: Some(server),
             });
         }
+        if self.spawn_mosquitto {
+            return self.mosquitto().await;
+        }
         let endpoint = self.endpoint.clone().ok_or_else(|| Refused::usage("--endpoint is missing"))?;
         let kind = match (self.plain_broker, &self.id_scope) {
             (false, Some(id_scope)) => SiteKind::Service(Service { id_scope: id_scope.clone() }),
@@ -268,20 +290,36 @@ impl TargetArgs {
         Ok(Where { endpoint, ca, kind, group_key: self.group_key.clone(), authority, server: None })
     }
 
+    async fn mosquitto(&self) -> Result<Where, Refused> {
+        let core = self.pin.then_some(self.server_core);
+        let with_certificates = self.devices.attestation.unwrap_or(Mix::X509).has(Attestation::X509);
+        let started = mosquitto::start(&self.mosquitto_bin, core, with_certificates).await?;
+        let (user_name, password) = started.login.unzip();
+        Ok(Where {
+            endpoint: started.endpoint,
+            ca: Some(started.authority.certificate.clone().into_bytes()),
+            kind: SiteKind::Broker(Broker { user_name, password, topic: self.topic.clone() }),
+            group_key: None,
+            authority: with_certificates
+                .then_some(Authority { chain: started.authority.certificate, key: started.authority.key }),
+            server: Some(started.server),
+        })
+    }
+
     fn mix(&self, found: &Where) -> Result<Mix, Refused> {
         let has_issuer = found.authority.is_some();
         let mix = self.devices.attestation.unwrap_or(if has_issuer { Mix::X509 } else { Mix::SYMMETRIC });
         if mix.has(Attestation::X509) && !has_issuer {
             return Err(Refused::usage("--attestation x509 needs --issuer-chain and --issuer-key"));
         }
-        if mix.has(Attestation::Symmetric) && found.group_key.is_none() && !self.plain_broker {
+        if mix.has(Attestation::Symmetric) && found.group_key.is_none() && !self.is_broker() {
             return Err(Refused::usage("--attestation symmetric needs --group-key"));
         }
         Ok(mix)
     }
 
     fn prefix(&self, environment: &Environment) -> String {
-        match (&self.devices.prefix, self.spawn_server || self.devices.credentials.is_some()) {
+        match (&self.devices.prefix, self.spawns() || self.devices.credentials.is_some()) {
             (Some(prefix), _) => prefix.clone(),
             (None, true) => "lt-".to_owned(),
             (None, false) => {

@@ -72,7 +72,7 @@ impl Stream {
     }
 
     /// Reads what is there, once something is; 0 at the end. May be cancelled.
-    pub(super) async fn read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
+    pub(crate) async fn read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.read_buf(into).await,
             Self::Tls(stream) => stream.read_buf(into).await,
@@ -80,7 +80,7 @@ impl Stream {
     }
 
     /// Writes all of `from` and flushes.
-    pub(super) async fn write(&mut self, from: &[u8]) -> io::Result<()> {
+    pub(crate) async fn write(&mut self, from: &[u8]) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.write_all(from).await,
             Self::Tls(stream) => {
@@ -91,7 +91,7 @@ impl Stream {
     }
 
     /// Says that nothing more comes.
-    pub(super) async fn shut_down(&mut self) -> io::Result<()> {
+    pub(crate) async fn shut_down(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.shutdown().await,
             Self::Tls(stream) => stream.shutdown().await,

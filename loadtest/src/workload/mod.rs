@@ -1,5 +1,6 @@
 //! What can be measured: first boots, connections, telemetry, storms, idle sessions.
 
+mod floor;
 mod identity;
 mod measurement;
 mod operations;
@@ -8,6 +9,7 @@ mod site;
 mod storm;
 mod telemetry;
 
+pub use floor::Floor;
 pub use identity::{Attestation, Identity, InvalidMix, Mix, Pool};
 pub use measurement::{LoopPlan, Measurement, Pacing, run_operations};
 pub use operations::{Connect, Register, Role, ZeroTouch};

@@ -11,7 +11,7 @@ use unicity_identity::{Environment, IdScope};
 
 use super::Identity;
 use crate::Stage;
-use crate::client::{Assigned, DeviceTls, Failed, Patience, Route, Session, Steps, Trace, register};
+use crate::client::{Assigned, DeviceTls, Failed, Patience, Route, Session, Steps, Stream, Trace, register};
 
 /// Addresses of this machine from which connections to itself go out: one address has some 28,000 ports, each of which rests
 /// for a minute after its connection.
@@ -164,6 +164,20 @@ impl Site {
     ) -> Result<Session, Failed> {
         let source = self.source(identity);
         Session::open(route, source, identity.tls.as_ref(), login, steps, self.patience.step, trace).await
+    }
+
+    /// TCP and TLS to the endpoint, and nothing on it. Without TLS, TCP alone.
+    ///
+    /// # Errors
+    /// The stage and its error.
+    pub(super) async fn secured(&self, identity: &Identity, trace: &mut Trace) -> Result<Stream, Failed> {
+        let (route, patience) = (&self.endpoint, self.patience.step);
+        let dialled = Stream::dial(route, self.source(identity));
+        let tcp = trace.step(Stage::Tcp, patience, "TCP connection", dialled).await?;
+        match &identity.tls {
+            Some(config) => trace.step(Stage::Tls, patience, "TLS handshake", Stream::secure(tcp, route, config)).await,
+            None => Ok(Stream::Plain(tcp)),
+        }
     }
 
     /// A session in the provisioning role; with a plain broker the only one there is.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test as tests do")]
 
 mod boots;
+mod floor;
 mod server;
 mod sessions;
 
