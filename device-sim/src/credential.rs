@@ -19,6 +19,8 @@ use crate::{SimError, SoftTpm};
 pub(crate) const CHAIN_FILE: &str = "device-chain.pem";
 /// The name of its private key.
 pub(crate) const KEY_FILE: &str = "device.key";
+/// The name of a device's symmetric key, base64, in a folder of `unicity factory issue`.
+const PRIMARY_FILE: &str = "primary.key";
 
 /// How a device proves who it is, at the provisioning service and at its hub.
 #[derive(Clone)]
@@ -34,6 +36,23 @@ pub enum Credential {
 }
 
 impl Credential {
+    /// Reads a device's folder of `unicity factory issue`: `primary.key`, or `device-chain.pem` and `device.key`.
+    ///
+    /// # Errors
+    /// [`SimError::Certificate`] with the file's name.
+    pub fn from_folder(folder: &Path) -> Result<Self, SimError> {
+        let path = folder.join(PRIMARY_FILE);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => SharedAccessKey::from_base64(text.trim())
+                .map(Self::Key)
+                .map_err(|error| SimError::Certificate(format!("{}: {error}", path.display()))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                DeviceCertificate::from_folder(folder).map(Self::Certificate)
+            }
+            Err(error) => Err(SimError::Certificate(format!("cannot read {}: {error}", path.display()))),
+        }
+    }
+
     /// A SAS token for `resource` that ends at `expiry` (seconds since the Unix epoch); none for a certificate, which
     /// proves itself in the handshake.
     ///

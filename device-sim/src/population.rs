@@ -10,7 +10,10 @@ use crate::engine::Member;
 use crate::fleet_file::{AttestationPlan, FleetPlan, GroupPlan};
 use crate::state::State;
 use crate::template::Table;
-use crate::{Device, DeviceCertificate, DeviceIssuer, SoftTpm};
+use crate::{Credential, Device, DeviceCertificate, DeviceIssuer, SoftTpm};
+
+/// Where a batch's devices have their folders.
+const DEVICES_DIR: &str = "devices";
 
 /// Credentials that the file leaves to whoever runs it.
 #[derive(Debug, Clone, Default)]
@@ -60,11 +63,8 @@ fn devices(
     state: Option<&State>,
     env: &Environment,
 ) -> Result<Vec<Device>, String> {
-    let device = |registration_id: RegistrationId, key: crate::Credential| Device {
-        registration_id,
-        key,
-        id_scope: id_scope.clone(),
-    };
+    let device =
+        |registration_id: RegistrationId, key: Credential| Device { registration_id, key, id_scope: id_scope.clone() };
     match &plan.attestation {
         AttestationPlan::GroupKey(key) => {
             let by_name = || credentials.group_keys.get(&plan.name).or_else(|| credentials.group_keys.get(""));
@@ -114,6 +114,15 @@ fn devices(
             });
             found.collect()
         }
+        AttestationPlan::Batch(dir) => {
+            let dir = dir.join(DEVICES_DIR);
+            let ids = if plan.id.is_some() { ids(plan)? } else { folders(&dir, plan.count)? };
+            let found = ids.into_iter().map(|id| {
+                let credential = Credential::from_folder(&dir.join(id.as_str()));
+                credential.map(|credential| device(id, credential)).map_err(|error| error.to_string())
+            });
+            found.collect()
+        }
         AttestationPlan::Tpm { endorsement, state: folder } => {
             let started = ids(plan)?.into_iter().map(|id| {
                 let folder = folder.as_ref().map(|folder| folder.join(id.as_str()));
@@ -158,13 +167,25 @@ fn folders(dir: &Path, count: Option<usize>) -> Result<Vec<RegistrationId>, Stri
     Ok(ids)
 }
 
-/// Reads `registration_id,key` with a header line, or one JSON object a line with `registrationId` and `primaryKey`.
+/// Reads `registration_id,key` with a header line, or one JSON object a line with `registrationId` and `primaryKey`, or with
+/// the attestation of an individual enrollment, as an enrolment file has it.
 fn keys(text: &str) -> Result<Vec<(RegistrationId, SharedAccessKey)>, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Line {
         registration_id: RegistrationId,
         #[serde(alias = "key")]
+        primary_key: Option<String>,
+        attestation: Option<Attestation>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Attestation {
+        symmetric_key: Option<SymmetricKey>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct SymmetricKey {
         primary_key: String,
     }
     let key = |line: usize, key: &str| {
@@ -174,7 +195,10 @@ fn keys(text: &str) -> Result<Vec<(RegistrationId, SharedAccessKey)>, String> {
     if text.trim_start().starts_with('{') {
         for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
             let line: Line = serde_json::from_str(line).map_err(|error| format!("line {number}: {error}"))?;
-            keys.push((line.registration_id, key(number, &line.primary_key)?));
+            let enrolled = || Some(line.attestation?.symmetric_key?.primary_key);
+            let found = line.primary_key.or_else(enrolled);
+            let found = found.ok_or_else(|| format!("line {number}: {} has no primaryKey", line.registration_id))?;
+            keys.push((line.registration_id, key(number, &found)?));
         }
         return Ok(keys);
     }
@@ -192,7 +216,6 @@ fn keys(text: &str) -> Result<Vec<(RegistrationId, SharedAccessKey)>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Credential;
     use crate::fleet_file::{Outside, parse};
 
     const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -232,6 +255,34 @@ mod tests {
             let error = made("attestation.keys = { file = \"bad\" }").unwrap_err();
             assert!(error.contains(words) && error.contains("/bad"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_factory_s_batch_has_keys_or_certificates_and_its_rows_are_keys_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let none = Credentials::default();
+        let row = format!(
+            "{{\"attestation\":{{\"symmetricKey\":{{\"primaryKey\":\"{KEY}\"}},\"type\":\"symmetricKey\"}},\"registrationId\":\"s-1\"}}\n"
+        );
+        std::fs::write(dir.path().join("enrollments.ndjson"), row).unwrap();
+        let keys = made("attestation.keys = { file = \"enrollments.ndjson\" }", dir.path(), &none, None).unwrap();
+        assert_eq!(names(&keys), ["s-1"]);
+
+        let pair = rcgen::generate_simple_self_signed(["c-1".to_owned()]).unwrap();
+        let (with_key, with_certificate) = (dir.path().join("devices/b-1"), dir.path().join("devices/c-1"));
+        std::fs::create_dir_all(&with_key).unwrap();
+        std::fs::create_dir_all(&with_certificate).unwrap();
+        std::fs::write(with_key.join("primary.key"), format!("{KEY}\n")).unwrap();
+        std::fs::write(with_certificate.join("device-chain.pem"), pair.cert.pem()).unwrap();
+        std::fs::write(with_certificate.join("device.key"), pair.signing_key.serialize_pem()).unwrap();
+        let batch = "attestation.batch = { dir = \".\" }";
+        let members = made(batch, dir.path(), &none, None).unwrap();
+        assert_eq!(names(&members), ["b-1", "c-1"]);
+        assert!(matches!(members[0].device.key, Credential::Key(_)));
+        assert!(matches!(members[1].device.key, Credential::Certificate(_)));
+        std::fs::remove_file(with_certificate.join("device.key")).unwrap();
+        let error = made(batch, dir.path(), &none, None).unwrap_err();
+        assert!(error.contains("c-1") && error.contains("device.key"), "{error}");
     }
 
     #[test]

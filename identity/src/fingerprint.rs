@@ -33,9 +33,19 @@ impl<'de> Deserialize<'de> for KeyFingerprint {
     }
 }
 
+/// Lower-case hexadecimal digits. An import makes some for each key of a million rows, and the formatter takes a call a digit.
+pub(crate) fn hex(bytes: &[u8; 32]) -> [u8; 64] {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    let mut text = [0; 64];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
+    text
+}
+
 impl fmt::Display for KeyFingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(std::str::from_utf8(&hex(&self.0)).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -3,11 +3,10 @@
 //! Only what a random key practically never is: a key drawn from a good source is refused with a probability below 2^-40. A
 //! password in base64 is not told from a key.
 
-use std::fmt::Write as _;
-
 use ring::digest;
 
 use crate::SharedAccessKey;
+use crate::fingerprint::hex;
 
 /// Why a symmetric key is worthless.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,11 +68,10 @@ impl SharedAccessKey {
     #[must_use]
     pub fn weakness(&self) -> Option<SymmetricWeakness> {
         let bytes = self.expose_bytes();
-        let mut hash = String::with_capacity(64);
-        for byte in digest::digest(&digest::SHA256, bytes).as_ref() {
-            let _ = write!(hash, "{byte:02x}");
-        }
-        if let Some((_, place)) = PUBLISHED.iter().find(|(known, _)| *known == hash) {
+        let mut digested = [0; 32];
+        digested.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+        let hash = hex(&digested);
+        if let Some((_, place)) = PUBLISHED.iter().find(|(known, _)| known.as_bytes() == hash) {
             return Some(SymmetricWeakness::Published(place));
         }
         if let Some(period) = period(bytes) {

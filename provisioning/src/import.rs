@@ -13,6 +13,7 @@ use unicity_identity::{
     Timestamp,
 };
 
+use crate::factory::{RowHash, VerifiedManifest};
 use crate::registry::{Actor, Fault, RegistryError};
 
 /// Where an import stands.
@@ -41,6 +42,26 @@ impl ImportState {
     }
 }
 
+/// The factory's manifest that all rows of an import were held against, and the key that its importer trusts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportManifest {
+    /// SHA-256 of its signed line.
+    pub sha256: RowHash,
+    /// The key that signed it.
+    pub signer: KeyFingerprint,
+    /// Who made the batch, in the factory's words.
+    pub by: String,
+    /// Rows that it has.
+    pub count: u64,
+}
+
+impl From<&VerifiedManifest> for ImportManifest {
+    fn from(verified: &VerifiedManifest) -> Self {
+        let manifest = verified.manifest();
+        Self { sha256: verified.sha256(), signer: manifest.signer, by: manifest.by.clone(), count: manifest.count }
+    }
+}
+
 /// What an operator asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportDraft {
@@ -50,6 +71,8 @@ pub struct ImportDraft {
     pub batch: Option<BatchLabel>,
     /// Rows that are in order come in although others are refused.
     pub partial: bool,
+    /// The manifest that its rows are held against.
+    pub manifest: Option<ImportManifest>,
 }
 
 /// What came of the rows.
@@ -103,6 +126,8 @@ pub struct ImportRecord {
     pub counts: ImportCounts,
     /// A released import has nothing left in the index.
     pub swept: bool,
+    /// The manifest that its rows are held against.
+    pub manifest: Option<ImportManifest>,
 }
 
 /// A row in order, as the store takes it.

@@ -8,6 +8,7 @@ use unicity_identity::{
     GenerationId, HubName, KeyFingerprint, ModuleId, OperationId, RegistrationId, RevocationTarget, Timestamp,
 };
 
+use crate::import::ImportManifest;
 use crate::registry::Actor;
 
 /// One decision about identity.
@@ -287,6 +288,9 @@ pub enum LeafEvent {
         root: String,
         /// SHA-256 of the file, uncompressed, in hexadecimal.
         sha256: String,
+        /// The factory's manifest that each row was held against, if the import came with one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        manifest: Option<ImportManifest>,
     },
     /// A factory import ended without any enrollment.
     ImportReleased {

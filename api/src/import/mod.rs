@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use flate2::bufread::MultiGzDecoder;
 use unicity_identity::BatchLabel;
 use unicity_provisioning::Actor;
+use unicity_provisioning::factory::VerifiedManifest;
 use unicity_provisioning::import::{ImportDraft, ImportError, ImportPhase, ImportProgress, ImportRecord, ImportReport};
 
 use crate::api::{Api, Shared};
@@ -56,6 +57,8 @@ pub struct ImportOptions {
     pub dry_run: bool,
     /// The idempotency key.
     pub key: String,
+    /// What each line of the file is held against; its signature was checked.
+    pub manifest: Option<VerifiedManifest>,
 }
 
 /// What is told while an import runs.
@@ -114,7 +117,12 @@ pub(crate) fn run(
     let unreadable = |error: &std::io::Error| Broken::File(FileFault::of(error, 1), None);
     let imports = shared.imports.as_ref().ok_or(Broken::Stopped)?;
     imports.yield_to_devices();
-    let draft = ImportDraft { key: options.key.clone(), batch: options.batch.clone(), partial: options.partial };
+    let draft = ImportDraft {
+        key: options.key.clone(),
+        batch: options.batch.clone(),
+        partial: options.partial,
+        manifest: options.manifest.as_ref().map(Into::into),
+    };
     let begun = imports.begin(draft, options.dry_run, actor, shared.environment.clone());
     let mut import = begun.map_err(Broken::Registry)?;
     event(ImportEvent::Begun(import.record().clone()));
@@ -140,7 +148,7 @@ pub(crate) fn run(
     let read = match format {
         Ok(format) => {
             let label = import.record().batch.clone();
-            let source = Source { format, label };
+            let source = Source { format, label, manifest: options.manifest.as_ref() };
             rows::read_all(shared, &mut guarded, &source, &mut *import, event, stop)
         }
         Err(error) => Err(Broken::File(FileFault::of(&error, 1), None)),

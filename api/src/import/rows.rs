@@ -10,6 +10,8 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use unicity_identity::error::Subject;
 use unicity_identity::{BatchLabel, Entropy, Refusal, Timestamp};
+use unicity_provisioning::factory::manifest::RowCheck;
+use unicity_provisioning::factory::{ManifestError, RowHash, VerifiedManifest};
 use unicity_provisioning::import::{
     EncodedRow, Import, ImportError, ImportPhase, ImportProgress, PlacedRow, RowRefusal,
 };
@@ -29,9 +31,11 @@ const BLOCK_BYTES: usize = 512 << 10;
 const BLOCKS: usize = 16;
 
 /// What is read.
-pub(super) struct Source {
+pub(super) struct Source<'a> {
     pub(super) format: FileFormat,
     pub(super) label: BatchLabel,
+    /// What each line is held against, in their order.
+    pub(super) manifest: Option<&'a VerifiedManifest>,
 }
 
 /// A row as it was cut out.
@@ -56,7 +60,7 @@ struct Block {
 pub(super) fn read_all<R: Read>(
     shared: &Shared,
     source: &mut BufReader<Guard<R>>,
-    of: &Source,
+    of: &Source<'_>,
     import: &mut dyn Import,
     event: &mut (dyn FnMut(ImportEvent) + Send),
     stop: &AtomicBool,
@@ -88,9 +92,15 @@ pub(super) fn read_all<R: Read>(
         let enough = &enough;
         let collector = scope.spawn(move || collect(import, &results, &leave, event, enough));
         let halted = || stop.load(Ordering::Relaxed) || enough.load(Ordering::Relaxed);
-        let cut = Cutter { work, enter, number: 0, row: 0, columns: Arc::default() };
+        let manifest = of.manifest.map(VerifiedManifest::rows);
+        let cut = Cutter { work, enter, number: 0, row: 0, columns: Arc::default(), manifest };
         let read = match of.format {
             FileFormat::Ndjson => cut.lines(source, &halted),
+            FileFormat::Csv if of.manifest.is_some() => {
+                let why = "a manifest is of lines of JSON: import the enrollments.ndjson that came with it".to_owned();
+                drop(cut);
+                Err(FileFault { code: "Manifest", line: 1, column: None, why })
+            }
             FileFormat::Csv => cut.records(source, &halted),
         };
         let collected = collector.join();
@@ -148,16 +158,23 @@ fn collect(
     failed.map_or(Ok(()), Err)
 }
 
+/// A line that the factory did not sign, or one that is missing.
+fn not_signed(error: &ManifestError, line: u32) -> FileFault {
+    let why = format!("{error}; {}", error.remedy());
+    FileFault { code: "Manifest", line: line.into(), column: None, why }
+}
+
 /// Cuts a file into blocks.
-struct Cutter {
+struct Cutter<'a> {
     work: SyncSender<Block>,
     enter: SyncSender<()>,
     number: u64,
     row: u32,
     columns: Arc<Vec<Column>>,
+    manifest: Option<RowCheck<'a>>,
 }
 
-impl Cutter {
+impl Cutter<'_> {
     fn send(&mut self, rows: &mut Vec<Raw>, bytes: &mut usize) -> bool {
         *bytes = 0;
         if rows.is_empty() {
@@ -183,11 +200,17 @@ impl Cutter {
             if text.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
+            if let Some(manifest) = &mut self.manifest {
+                manifest.row(RowHash::of_line(&text)).map_err(|error| not_signed(&error, line))?;
+            }
             bytes += text.len();
             rows.push(Raw { line, text: RawText::Json(text) });
             if (rows.len() == BLOCK_ROWS || bytes >= BLOCK_BYTES) && (halted() || !self.send(&mut rows, &mut bytes)) {
                 return Ok(line.into());
             }
+        }
+        if let Some(manifest) = self.manifest.take() {
+            manifest.finish().map_err(|error| not_signed(&error, line))?;
         }
         self.send(&mut rows, &mut bytes);
         Ok(line.into())
@@ -274,7 +297,7 @@ impl<R: Read> Read for Bounded<'_, R> {
     }
 }
 
-fn check_block(shared: &Shared, of: &Source, block: Block) -> Vec<PlacedRow> {
+fn check_block(shared: &Shared, of: &Source<'_>, block: Block) -> Vec<PlacedRow> {
     let mut entropy = shared.environment.entropy();
     let now = shared.environment.now();
     let columns = block.columns;
@@ -309,7 +332,7 @@ fn malformed(why: &str) -> RowRefusal {
 /// By the rules of a single enrollment, on what the service has by now.
 fn check(
     shared: &Shared,
-    of: &Source,
+    of: &Source<'_>,
     mut body: Value,
     now: Timestamp,
     entropy: &mut Entropy,

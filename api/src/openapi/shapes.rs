@@ -218,6 +218,12 @@ const STANDING: Named = Named {
     ],
 };
 
+const IMPORT_MANIFEST: [Member; 4] = [
+    has("sha256", Hash, "Of its signed line."),
+    has("signer", Hash, "Of the SubjectPublicKeyInfo of the key that signed it."),
+    has("by", Text, "Who made the batch, in the factory's words."),
+    has("count", Whole, "Rows that it has."),
+];
 const IMPORT: Named = Named {
     name: "Import",
     about: "A factory import.",
@@ -235,6 +241,7 @@ const IMPORT: Named = Named {
         may("refused", Whole, ""),
         may("sha256", Hash, "Of the file."),
         may("root", Hash, "Merkle root of its rows."),
+        may("manifest", Object(&IMPORT_MANIFEST), "The factory's, that each row was held against."),
     ],
 };
 

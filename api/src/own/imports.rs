@@ -1,5 +1,10 @@
 //! Factory imports over HTTP, and the export.
 //!
+//! A factory's manifest may come before the file, in the same body: `manifest=LENGTH&signer=SPKI`, the key in base64. The server checks
+//! the signature, takes the label of the batch from the manifest, and holds each line of the file against it as it reads: one that
+//! differs, is missing or is too many refuses the whole import. Which key is the factory's is for whoever may import to say; the audit
+//! log records who that was, the manifest's hash and the key.
+//!
 //! `POST /unicity/imports?format=csv|ndjson&batch=L&key=K&partial=true&dryRun=true&verdicts=true` takes the file as its body, and
 //! answers with lines (NDJSON) while it comes: `{"event":"begun"}`, `{"event":"progress"}`; at the end the verdicts, if they were
 //! asked for, a line a row, which has no `event`; last `{"event":"end"}` or `{"event":"error"}`. A client may stop sending when it
@@ -12,6 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
@@ -21,6 +28,8 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use unicity_identity::error::Subject;
 use unicity_identity::{BatchLabel, Refusal};
+use unicity_provisioning::factory::manifest::MANIFEST_BYTES_MAX;
+use unicity_provisioning::factory::{ManifestError, SignerKey, VerifiedManifest};
 use unicity_provisioning::import::{ImportError, ImportProgress, ImportRecord, ImportReport, Imports};
 use unicity_provisioning::{Actor, RegistryError};
 
@@ -28,7 +37,7 @@ use crate::api::{Api, Proven, RequestContext, Shared};
 use crate::auth::Principal;
 use crate::body::{ApiBody, json as json_answer};
 use crate::failure::Failure;
-use crate::import::{self, Broken, FileFormat, ImportEvent, ImportOptions};
+use crate::import::{self, Broken, FileFault, FileFormat, ImportEvent, ImportOptions};
 use crate::target::Target;
 
 /// Frames of the body on their way to the import's thread, and lines on their way back.
@@ -81,6 +90,10 @@ fn show(record: &ImportRecord) -> Value {
         shown["sha256"] = json!(hex(&counts.content));
         shown["root"] = json!(hex(&counts.root));
     }
+    if let Some(manifest) = &record.manifest {
+        let (sha256, signer) = (&manifest.sha256, &manifest.signer);
+        shown["manifest"] = json!({"sha256": sha256, "signer": signer, "by": manifest.by, "count": manifest.count});
+    }
     shown
 }
 
@@ -117,6 +130,19 @@ pub(super) async fn abandon(shared: &Shared, text: &str, proven: &Proven) -> Res
     Ok(json_answer(StatusCode::OK, &show(&abandoned)))
 }
 
+/// What is said of the manifest that comes before the file: its length, and the key that is trusted.
+fn manifest(target: &Target) -> Result<Option<(usize, SignerKey)>, Failure> {
+    let Some(length) = target.number::<usize>("manifest")? else { return Ok(None) };
+    if length > MANIFEST_BYTES_MAX {
+        return Err(Failure::invalid("manifest", ManifestError::TooLarge { length }.to_string()));
+    }
+    let signer = target.query("signer").filter(|text| !text.is_empty());
+    let signer = signer.ok_or_else(|| Failure::invalid("signer", "a manifest needs the key that is trusted".into()))?;
+    let spki = STANDARD.decode(signer).map_err(|error| Failure::invalid("signer", error.to_string()))?;
+    let key = SignerKey::parse(spki).map_err(|error| Failure::invalid("signer", error.to_string()))?;
+    Ok(Some((length, key)))
+}
+
 fn options(target: &Target) -> Result<ImportOptions, Failure> {
     let key = target.query("key").unwrap_or_default();
     if key.is_empty() || key.len() > KEY_BYTES_MAX || key.contains(char::is_control) {
@@ -132,6 +158,7 @@ fn options(target: &Target) -> Result<ImportOptions, Failure> {
         partial: target.flag("partial")?,
         dry_run: target.flag("dryRun")?,
         key: key.to_owned(),
+        manifest: None,
     })
 }
 
@@ -161,12 +188,13 @@ where
 {
     imports(&api.0)?;
     let options = options(target)?;
+    let manifest = manifest(target)?;
     let with_verdicts = target.flag("verdicts")?;
     let (frames, taken) = channel::<Result<Bytes, String>>(FRAMES);
     let (told, lines) = channel::<Bytes>(LINES);
     let halt = Arc::new(AtomicBool::new(false));
     let dropped = CancellationToken::new();
-    let worker = Worker { api: api.clone(), options, actor: principal.actor(), with_verdicts, told };
+    let worker = Worker { api: api.clone(), options, manifest, actor: principal.actor(), with_verdicts, told };
     let stop = Arc::clone(&halt);
     spawn("import", move || worker.run(Frames { taken, left: Bytes::new(), ended: false }, &stop))?;
     {
@@ -295,6 +323,7 @@ impl Read for Frames {
 struct Worker {
     api: Api,
     options: ImportOptions,
+    manifest: Option<(usize, SignerKey)>,
     actor: Actor,
     with_verdicts: bool,
     told: Sender<Bytes>,
@@ -305,7 +334,24 @@ impl Worker {
         let _ = self.told.blocking_send(format!("{line}\n").into());
     }
 
-    fn run(self, mut frames: Frames, stop: &AtomicBool) {
+    /// Reads the manifest, and settles with it what is imported.
+    fn settle(&mut self, frames: &mut Frames) -> Result<(), Broken> {
+        let Some((length, signer)) = self.manifest.take() else { return Ok(()) };
+        let fault = |why| Broken::File(FileFault { code: "Manifest", line: 1, column: None, why }, None);
+        let mut bytes = vec![0; length];
+        frames.read_exact(&mut bytes).map_err(|error| fault(format!("the manifest cannot be read: {error}")))?;
+        let verified = VerifiedManifest::open(&bytes, &signer);
+        let verified = verified.map_err(|error| fault(format!("{error}; {}", error.remedy())))?;
+        let label = &verified.manifest().batch;
+        if let Some(other) = self.options.batch.as_ref().filter(|other| *other != label) {
+            return Err(fault(format!("the manifest is of batch {label}, not of {other}; leave the label to it")));
+        }
+        self.options.batch = Some(label.clone());
+        self.options.manifest = Some(verified);
+        Ok(())
+    }
+
+    fn run(mut self, mut frames: Frames, stop: &AtomicBool) {
         let started = std::time::Instant::now();
         let told = self.told.clone();
         let mut event = |event: ImportEvent| {
@@ -321,7 +367,9 @@ impl Worker {
             };
             let _ = told.blocking_send(format!("{line}\n").into());
         };
-        let result = import::run(&self.api.0, &mut frames, &self.options, self.actor.clone(), &mut event, stop);
+        let result = self
+            .settle(&mut frames)
+            .and_then(|()| import::run(&self.api.0, &mut frames, &self.options, self.actor.clone(), &mut event, stop));
         match result {
             Ok(report) => {
                 tracing::info!(

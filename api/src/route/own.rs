@@ -113,6 +113,12 @@ pub(crate) static ROUTES: &[OwnRoute] = &[
         query("partial", Shape::Flag, "Accepted rows come in although others are refused."),
         query("dryRun", Shape::Flag, "Checks, and stores nothing."),
         query("verdicts", Shape::Flag, "A line a row at the end."),
+        query(
+            "manifest",
+            Shape::Whole,
+            "Length of the factory's manifest, which comes before the file; `signer` goes with it.",
+        ),
+        query("signer", Shape::Text, "The key that must have signed it: its SubjectPublicKeyInfo in base64."),
     ]),
     route("GET", "/unicity/imports/{number}", OwnCall::GetImport, "One import.", Answer::Json(ONE_IMPORT)),
     route(

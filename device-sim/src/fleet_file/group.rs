@@ -28,7 +28,10 @@ impl Reader<'_> {
         let id: Option<IdPattern> = self.parsed("group.id", group.id.as_ref());
         let at = Spanned::new(group.name.span(), ());
         let attestation = self.attestation(&at, group.attestation);
-        let has_own_ids = matches!(attestation, Some(AttestationPlan::Keys(_) | AttestationPlan::X509Folder(_)));
+        let has_own_ids = matches!(
+            attestation,
+            Some(AttestationPlan::Keys(_) | AttestationPlan::X509Folder(_) | AttestationPlan::Batch(_))
+        );
         let max = if matches!(attestation, Some(AttestationPlan::Tpm { .. })) { TPM_COUNT_MAX } else { COUNT_MAX };
         let count = group.count.as_ref().map(|count| self.within("group.count", Some(count), (1, max), 1));
         let count = if has_own_ids { count } else { Some(count.unwrap_or(1)) };
@@ -108,6 +111,7 @@ impl Reader<'_> {
                 }
             }
             raw::Attestation::X509Folder { dir } => AttestationPlan::X509Folder(self.path(dir)),
+            raw::Attestation::Batch { dir } => AttestationPlan::Batch(self.path(dir)),
             raw::Attestation::Tpm { endorsement, state } => AttestationPlan::Tpm {
                 endorsement: self
                     .parsed("group.attestation.tpm.endorsement", endorsement.as_ref())

@@ -95,7 +95,8 @@ pub struct GroupPlan {
 pub enum AttestationPlan {
     /// Derived from an enrollment group's key; `None` wants it on the command line.
     GroupKey(Option<SharedAccessKey>),
-    /// Keys of individual enrollments, in a CSV (`registration_id,key`) or NDJSON file.
+    /// Keys of individual enrollments, in a CSV (`registration_id,key`) or NDJSON file; an enrolment
+    /// file of `unicity factory issue` is one.
     Keys(PathBuf),
     /// Certificates made under an issuer.
     X509Issuer {
@@ -108,6 +109,8 @@ pub enum AttestationPlan {
     },
     /// Certificates in `DIR/ID/`.
     X509Folder(PathBuf),
+    /// Keys or certificates in `DIR/devices/ID/`, as `unicity factory issue --out DIR` leaves them.
+    Batch(PathBuf),
     /// TPMs, a process each.
     Tpm {
         /// The kind of the endorsement key.

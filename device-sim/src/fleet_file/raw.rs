@@ -66,6 +66,7 @@ pub(super) enum Attestation {
     Keys { file: PathBuf },
     X509Issuer { chain: Option<PathBuf>, key: Option<PathBuf>, dir: Option<PathBuf> },
     X509Folder { dir: PathBuf },
+    Batch { dir: PathBuf },
     Tpm { endorsement: Option<Text>, state: Option<PathBuf> },
 }
 

@@ -60,6 +60,7 @@ fn the_documented_example_has_every_key_and_is_right() {
         "keys",
         "x509_issuer",
         "x509_folder",
+        "batch",
         "tpm",
         "rate",
         "over",

@@ -42,6 +42,7 @@ pub(super) fn begin(
         state: ImportState::Pending,
         counts: ImportCounts::default(),
         swept: false,
+        manifest: draft.manifest,
     })
 }
 
@@ -76,6 +77,7 @@ pub(super) fn end(
                 refused: record.counts.refused,
                 root: base64(&record.counts.root),
                 sha256: record.counts.content.iter().map(|byte| format!("{byte:02x}")).collect(),
+                manifest: record.manifest.clone(),
             })
         }
         ImportEnd::Refused(counts) => {

@@ -70,6 +70,12 @@ impl SignerKey {
         Self::new(PublicKey::from_spki(body)?)
     }
 
+    /// Its SubjectPublicKeyInfo, DER.
+    #[must_use]
+    pub fn spki(&self) -> &[u8] {
+        self.0.spki()
+    }
+
     /// Its name: SHA-256 of its SubjectPublicKeyInfo.
     #[must_use]
     pub fn fingerprint(&self) -> KeyFingerprint {

@@ -4,9 +4,12 @@ use serde::Deserialize;
 use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms, ReprovisionPolicy};
 use unicity_identity::json::JsonText;
 use unicity_identity::{
-    Attestation, DeviceId, ETag, EnrollmentGroup, EnrollmentGroupId, HubHost, IndividualEnrollment, ProvisioningStatus,
-    RegistrationId, Timestamp,
+    Attestation, BatchLabel, DeviceId, ETag, EnrollmentGroup, EnrollmentGroupId, HubHost, IndividualEnrollment,
+    ProvisioningStatus, RegistrationId, Timestamp,
 };
+
+use unicity_provisioning::Actor;
+use unicity_provisioning::import::{ImportCounts, ImportRecord, ImportState};
 
 use super::tables::Table;
 
@@ -63,6 +66,22 @@ struct Group1 {
     updated: Timestamp,
 }
 
+/// Format 1 had no manifest.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+struct Import1 {
+    number: u32,
+    key: String,
+    batch: BatchLabel,
+    partial: bool,
+    by: Actor,
+    begun: Timestamp,
+    ended: Option<Timestamp>,
+    state: ImportState,
+    counts: ImportCounts,
+    swept: bool,
+}
+
 /// A value of format 1 as today's; `None` if the table's values have not changed since, or it does not decode.
 pub(super) fn upgrade(table: Table, bytes: &[u8]) -> Option<Vec<u8>> {
     let upgraded = match table {
@@ -89,6 +108,22 @@ pub(super) fn upgrade(table: Table, bytes: &[u8]) -> Option<Vec<u8>> {
                 updated: old.updated,
             })
         }
+        Table::Imports => {
+            let old: Import1 = postcard::from_bytes(bytes).ok()?;
+            postcard::to_stdvec(&ImportRecord {
+                number: old.number,
+                key: old.key,
+                batch: old.batch,
+                partial: old.partial,
+                by: old.by,
+                begun: old.begun,
+                ended: old.ended,
+                state: old.state,
+                counts: old.counts,
+                swept: old.swept,
+                manifest: None,
+            })
+        }
         _ => return None,
     };
     upgraded.ok()
@@ -100,6 +135,25 @@ mod tests {
 
     use super::*;
     use crate::registry::tables::decode;
+
+    #[test]
+    fn an_import_of_format_1_is_still_read() {
+        let old = Import1 {
+            number: 7,
+            key: "k".into(),
+            batch: "lot".parse().unwrap(),
+            partial: true,
+            by: Actor::Server,
+            begun: Timestamp(1),
+            ended: Some(Timestamp(2)),
+            state: ImportState::Complete,
+            counts: ImportCounts { rows: 3, ..ImportCounts::default() },
+            swept: true,
+        };
+        let bytes = [&[1], postcard::to_stdvec(&old).unwrap().as_slice()].concat();
+        let import: ImportRecord = decode(Table::Imports, &bytes).unwrap();
+        assert_eq!((import.number, import.counts.rows, import.swept, import.manifest), (7, 3, true, None));
+    }
 
     #[test]
     fn a_group_of_format_1_is_still_read() {

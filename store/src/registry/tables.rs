@@ -68,7 +68,7 @@ impl Table {
     /// The format of its values as they are written today.
     fn format(self) -> u8 {
         match self {
-            Self::Individuals | Self::Groups => 2,
+            Self::Individuals | Self::Groups | Self::Imports => 2,
             _ => FORMAT,
         }
     }
@@ -162,7 +162,9 @@ pub(super) fn write_change(change: &Change, out: &mut Vec<u8>) {
             record::delete(Table::Modules, &[&module_key(hub, device, module)], out);
         }
         Change::PutImport(import) => {
-            record::put(Table::Imports, &[&import.number.to_be_bytes()], out, |out| encode(import, out));
+            record::put(Table::Imports, &[&import.number.to_be_bytes()], out, |out| {
+                encode_as(Table::Imports.format(), import, out);
+            });
         }
         Change::PutAccessPolicy(policy) => {
             let audience = policy.audience.to_string();

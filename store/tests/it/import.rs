@@ -65,7 +65,7 @@ fn row(n: u64, [primary, secondary]: [KeySlot; 2]) -> ImportRow {
 }
 
 fn draft(partial: bool) -> ImportDraft {
-    ImportDraft { key: "lot 1".into(), batch: Some("lot".parse().unwrap()), partial }
+    ImportDraft { key: "lot 1".into(), batch: Some("lot".parse().unwrap()), partial, manifest: None }
 }
 
 fn begin(store: &Arc<RegistryStore>, partial: bool, dry_run: bool) -> Result<Box<dyn Import>, ImportError> {

@@ -6,6 +6,7 @@ use std::io::{BufWriter, IsTerminal as _, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
 use bytes::Bytes;
 use clap::Args;
 use http_body_util::BodyExt as _;
@@ -15,8 +16,9 @@ use ring::digest;
 use serde_json::Value;
 use tokio::sync::mpsc::{Sender, channel};
 use unicity_identity::sas::percent_encode;
+use unicity_provisioning::factory::SignerKey;
 
-use super::{Global, output};
+use super::{Global, files, output};
 use crate::client::{Audience, Client, read_answer};
 use crate::error::{CommandError, Context as _, Outcome};
 
@@ -48,6 +50,13 @@ pub(crate) struct ImportArgs {
     /// The same key and file continue an import, or show its result; made of the file if not given.
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
+    /// The factory's signed manifest of this file (`unicity factory issue`): the server holds each row against it, and takes the batch
+    /// label from it. One row that differs, and nothing comes in.
+    #[arg(long, value_name = "FILE", requires = "signer", conflicts_with = "abandon")]
+    manifest: Option<PathBuf>,
+    /// The public half of the key that must have signed the manifest (`unicity factory keygen`).
+    #[arg(long, value_name = "PUB.pem", requires = "manifest")]
+    signer: Option<PathBuf>,
     /// Give up a pending import, by its number: its rows are released.
     #[arg(long, value_name = "NUMBER")]
     abandon: Option<u32>,
@@ -65,10 +74,14 @@ pub(crate) async fn run(global: &Global, args: &ImportArgs) -> Outcome {
     }
     let file = args.file.clone().unwrap_or_else(|| PathBuf::from("-"));
     let is_stdin = file.as_os_str() == "-";
+    let manifest = match args.manifest.as_deref().zip(args.signer.as_deref()) {
+        Some((manifest, signer)) => Some(read_manifest(manifest, signer)?),
+        None => None,
+    };
     let key = match &args.idempotency_key {
         Some(key) => key.clone(),
         None if is_stdin => uuid_like()?,
-        None => key_of(&file, args)?,
+        None => key_of(&file, args, manifest.as_ref())?,
     };
     let mut path = format!("/unicity/imports?key={}&verdicts={}", percent_encode(&key), args.verdicts.is_some());
     let format = args.format.as_deref().or_else(|| form_of(&file));
@@ -78,6 +91,10 @@ pub(crate) async fn run(global: &Global, args: &ImportArgs) -> Outcome {
         }
     }
     path.push_str(&format!("&partial={}&dryRun={}", args.partial, args.dry_run));
+    if let Some((bytes, signer)) = &manifest {
+        let signer = base64::engine::general_purpose::STANDARD.encode(signer.spki());
+        path.push_str(&format!("&manifest={}&signer={}", bytes.len(), percent_encode(&signer)));
+    }
     let source: Box<dyn Read + Send> = if is_stdin {
         Box::new(std::io::stdin())
     } else {
@@ -86,6 +103,11 @@ pub(crate) async fn run(global: &Global, args: &ImportArgs) -> Outcome {
     let verdicts = match &args.verdicts {
         Some(path) => Some(BufWriter::new(File::create(path).context(format!("cannot write {}", path.display()))?)),
         None => None,
+    };
+    let source: Box<dyn Read + Send> = match manifest {
+        // Before the file, in the same body.
+        Some((bytes, _)) => Box::new(std::io::Cursor::new(bytes).chain(source)),
+        None => source,
     };
     let (frames, body) = channel(4);
     std::thread::spawn(move || send(source, &frames));
@@ -136,6 +158,13 @@ fn send(mut source: Box<dyn Read + Send>, frames: &Sender<Bytes>) {
     }
 }
 
+fn read_manifest(path: &Path, signer: &Path) -> Outcome<(Vec<u8>, SignerKey)> {
+    let key = SignerKey::parse(files::read(signer)?)
+        .map_err(|error| CommandError::new(format!("{}: {error}", signer.display())).hint(error.remedy()))?;
+    let bytes = std::fs::read(path).context(format!("cannot read {}", path.display()))?;
+    Ok((bytes, key))
+}
+
 fn form_of(file: &Path) -> Option<&'static str> {
     let name = file.file_name()?.to_str()?.to_ascii_lowercase();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
@@ -147,7 +176,7 @@ fn form_of(file: &Path) -> Option<&'static str> {
 }
 
 /// The same file with the same options has the same key.
-fn key_of(file: &Path, args: &ImportArgs) -> Outcome<String> {
+fn key_of(file: &Path, args: &ImportArgs, manifest: Option<&(Vec<u8>, SignerKey)>) -> Outcome<String> {
     let what = || format!("cannot read {}", file.display());
     let mut source = File::open(file).context(what())?;
     if !source.metadata().context(what())?.is_file() {
@@ -157,6 +186,10 @@ fn key_of(file: &Path, args: &ImportArgs) -> Outcome<String> {
     let mut hash = digest::Context::new(&digest::SHA256);
     let options = format!("{:?} {}\0", args.batch, args.partial);
     hash.update(options.as_bytes());
+    if let Some((bytes, _)) = manifest {
+        hash.update(bytes);
+        hash.update(b"\0");
+    }
     let mut buffer = vec![0; BLOCK_BYTES];
     loop {
         match source.read(&mut buffer).context(what())? {
@@ -213,6 +246,14 @@ impl<'a> Shown<'a> {
         match text("event").as_str() {
             "begun" if !self.json && !self.args.dry_run => {
                 eprintln!("import {}, batch {}, key {}", number("import"), text("batch"), text("key"));
+                if let Some(manifest) = event.get("manifest") {
+                    eprintln!(
+                        "each row is held against the manifest {}, of {}, signed with key {}",
+                        output::cell(manifest, "sha256"),
+                        output::cell(manifest, "by"),
+                        output::cell(manifest, "signer"),
+                    );
+                }
                 Ok(None)
             }
             "progress" => {

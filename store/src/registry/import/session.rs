@@ -75,6 +75,7 @@ impl Session {
                 state: ImportState::Pending,
                 counts: ImportCounts::default(),
                 swept: true,
+                manifest: draft.manifest,
             };
             return Ok(new(store, record, dir, true, None, None));
         }
@@ -87,6 +88,9 @@ impl Session {
             }
             if draft.batch.as_ref().is_some_and(|batch| *batch != record.batch) {
                 return Err(other("which has another batch label"));
+            }
+            if record.manifest != draft.manifest {
+                return Err(other("which came with another manifest, or with none"));
             }
             let dir = dir_of(store.dir(), &record.number.to_string());
             if record.state == ImportState::Complete {
