@@ -35,7 +35,9 @@ def binary():
 
 @pytest.fixture(scope="session")
 def program():
-    """The device-sim binary, which cargo brings up to date."""
+    """The device-sim binary: as DEVICE_SIM_BIN names it, else cargo brings it up to date."""
+    if named := os.environ.get("DEVICE_SIM_BIN"):
+        return str(Path(named).resolve())
     line = [os.environ.get("CARGO", "cargo"), "build", "-q", "-p", "unicity-device-sim", "--bin", "device-sim"]
     done = subprocess.run(line, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

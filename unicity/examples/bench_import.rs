@@ -157,6 +157,7 @@ fn settings() -> Result<Arc<Settings>, Failure> {
     }))
 }
 
+#[expect(clippy::disallowed_methods, reason = "a benchmark is an edge of its own")]
 fn api(dir: &Path) -> Result<(Api, Arc<RegistryStore>), Failure> {
     let settings = settings()?;
     let options = RegistryOptions::new(dir, settings.clone());

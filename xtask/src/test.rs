@@ -92,6 +92,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options, report: &mut Report)
             .args(&options.pytest)
             .env("UNICITY_BIN", workspace.binary("unicity", options.release))
             .env("LOADTEST_BIN", workspace.binary("loadtest", options.release))
+            .env("DEVICE_SIM_BIN", workspace.binary("device-sim", options.release))
             .env("NODE_PATH", &node_modules)
             .env("PYTHONPYCACHEPREFIX", workspace.target.join("pycache"))
             .env("PYTHONUNBUFFERED", "1");
@@ -106,7 +107,8 @@ fn build_all(workspace: &Workspace) -> Result<(), Fail> {
 fn build_binaries(workspace: &Workspace, release: bool) -> Result<(), Fail> {
     let mode: &[&str] = if release { &["--release"] } else { &[] };
     Step::cargo(&workspace.root).args(["build", "-p", "unicity", "--bin", "unicity"]).args(mode).run()?;
-    Step::cargo(&workspace.root).args(["build", "-p", "unicity-loadtest", "--bin", "loadtest"]).args(mode).run()
+    Step::cargo(&workspace.root).args(["build", "-p", "unicity-loadtest", "--bin", "loadtest"]).args(mode).run()?;
+    Step::cargo(&workspace.root).args(["build", "-p", "unicity-device-sim", "--bin", "device-sim"]).args(mode).run()
 }
 
 /// nextest where it is installed (a process a test, and a hung one is killed), else what cargo brings. Both run all tests,

@@ -65,7 +65,7 @@ pub struct ImportOptions {
 #[derive(Debug, Clone)]
 pub enum ImportEvent {
     /// It has begun, or goes on.
-    Begun(ImportRecord),
+    Begun(Box<ImportRecord>),
     /// How far it is.
     Progress(ImportProgress),
 }
@@ -125,7 +125,7 @@ pub(crate) fn run(
     };
     let begun = imports.begin(draft, options.dry_run, actor, shared.environment.clone());
     let mut import = begun.map_err(Broken::Registry)?;
-    event(ImportEvent::Begun(import.record().clone()));
+    event(ImportEvent::Begun(Box::new(import.record().clone())));
     let mut source = BufReader::with_capacity(1 << 18, source);
     let head = source.fill_buf().map_err(|error| unreadable(&error))?;
     let gzip = head.starts_with(&[0x1f, 0x8b]);
