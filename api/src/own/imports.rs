@@ -139,7 +139,7 @@ fn manifest(target: &Target) -> Result<Option<(usize, SignerKey)>, Failure> {
     let signer = target.query("signer").filter(|text| !text.is_empty());
     let signer = signer.ok_or_else(|| Failure::invalid("signer", "a manifest needs the key that is trusted".into()))?;
     let spki = STANDARD.decode(signer).map_err(|error| Failure::invalid("signer", error.to_string()))?;
-    let key = SignerKey::parse(spki).map_err(|error| Failure::invalid("signer", error.to_string()))?;
+    let key = SignerKey::from_spki(&spki).map_err(|error| Failure::invalid("signer", error.to_string()))?;
     Ok(Some((length, key)))
 }
 

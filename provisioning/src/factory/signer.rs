@@ -70,6 +70,14 @@ impl SignerKey {
         Self::new(PublicKey::from_spki(body)?)
     }
 
+    /// Reads its SubjectPublicKeyInfo, DER.
+    ///
+    /// # Errors
+    /// [`SignerError`] if it is no key that signs manifests.
+    pub fn from_spki(spki: &[u8]) -> Result<Self, SignerError> {
+        Self::new(PublicKey::from_spki(spki)?)
+    }
+
     /// Its SubjectPublicKeyInfo, DER.
     #[must_use]
     pub fn spki(&self) -> &[u8] {
