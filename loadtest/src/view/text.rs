@@ -12,16 +12,7 @@ pub fn render_text(report: &Report) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = writeln!(text, "{}, {}\n", harmless(&report.workload), headline(report));
-    let place = &report.environment;
-    let _ = writeln!(
-        text,
-        "{} on {}, {}, {}; loadtest {}",
-        report.began,
-        place.processor,
-        cores(place.cores),
-        place.kernel,
-        place.version
-    );
+    let _ = writeln!(text, "{}", place(report));
     let settings: Vec<_> = report.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
     if !settings.is_empty() {
         let _ = writeln!(text, "{}", harmless(&settings.join(" ")));
@@ -134,6 +125,19 @@ pub(super) fn found(verdict: &Verdict) -> String {
         }
         _ => short(found),
     }
+}
+
+/// When and where it ran, and what made the report.
+pub(super) fn place(report: &Report) -> String {
+    let place = &report.environment;
+    format!(
+        "{} on {}, {}, {}; loadtest {}",
+        report.began,
+        place.processor,
+        cores(place.cores),
+        place.kernel,
+        place.version
+    )
 }
 
 #[cfg(test)]

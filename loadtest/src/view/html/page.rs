@@ -3,8 +3,8 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::charts::charts;
-use crate::view::numbers::{bytes, cores, count, millis, short, time};
-use crate::view::text::{cores_of, found, headline, own_figures};
+use crate::view::numbers::{bytes, count, millis, short, time};
+use crate::view::text::{cores_of, found, headline, own_figures, place};
 use crate::{ProcessUsage, Report, Stage};
 
 /// Nothing may be loaded or run; the style is in the file.
@@ -48,18 +48,6 @@ pub fn render_html(report: &Report) -> String {
         }
     };
     page.into_string()
-}
-
-fn place(report: &Report) -> String {
-    let place = &report.environment;
-    format!(
-        "{} on {}, {}, {}; loadtest {}",
-        report.began,
-        place.processor,
-        cores(place.cores),
-        place.kernel,
-        place.version
-    )
 }
 
 fn verdicts(report: &Report) -> Markup {
