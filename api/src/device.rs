@@ -41,6 +41,7 @@ where
         token,
         chain: context.chain.as_deref(),
         tpm: None,
+        stays_by_default: call.stays_by_default,
     };
     let origin = Origin { peer: context.peer, now: shared.environment.now() };
     let entropy = shared.environment.entropy();

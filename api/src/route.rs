@@ -3,6 +3,7 @@
 pub(crate) mod own;
 
 use std::borrow::Cow;
+use unicity_provisioning::attest::stays_by_default;
 
 use http::Method;
 use unicity_identity::ErrorCode;
@@ -125,6 +126,8 @@ pub(crate) struct DeviceCall {
     pub(crate) id_scope: String,
     pub(crate) registration_id: String,
     pub(crate) action: DeviceAction,
+    /// See `unicity_provisioning::attest::stays_by_default`.
+    pub(crate) stays_by_default: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -404,7 +407,8 @@ fn device(method: &Method, lowered: &[&str], target: &Target) -> Result<DeviceCa
         ([_, _, _], _) => return Err(wrong_method(method, "POST")),
         _ => return Err(unknown_path(target)),
     };
-    Ok(DeviceCall { id_scope: segment(0), registration_id: segment(2), action })
+    let stays_by_default = target.query("api-version").is_some_and(stays_by_default);
+    Ok(DeviceCall { id_scope: segment(0), registration_id: segment(2), action, stays_by_default })
 }
 
 #[cfg(test)]
@@ -444,6 +448,7 @@ mod tests {
                     id_scope: "0ne1".into(),
                     registration_id: "R".into(),
                     action: DeviceAction::Register,
+                    stays_by_default: false,
                 }),
             ),
         ] {

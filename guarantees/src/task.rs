@@ -208,6 +208,7 @@ impl World {
             storage_root_key: None,
             device_payload: None,
             continuity: Default::default(),
+            circumstances: Default::default(),
         };
         Some(Command::Register(Box::new(command)))
     }

@@ -103,13 +103,7 @@ impl Ring {
 }
 
 fn hub(name: &str) -> LinkedHub {
-    LinkedHub {
-        name: name.parse().expect("a hub's name"),
-        host: format!("{name}.local").parse().expect("a host"),
-        aliases: vec![],
-        weight: 1,
-        apply_allocation: true,
-    }
+    LinkedHub::local(name.parse().expect("a hub's name"), format!("{name}.local").parse().expect("a host"))
 }
 
 impl World {
@@ -125,6 +119,7 @@ impl World {
             mode: UnicityMode::Strict,
             allow_shared,
             clones: Default::default(),
+            allocation: Default::default(),
             token_skew_seconds: 0,
             payload_bytes_max: 1024,
         };

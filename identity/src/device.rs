@@ -114,6 +114,15 @@ impl DeviceIdentity {
     /// The status reason of a device that a revocation disabled.
     pub const REVOKED: &'static str = "revoked";
 
+    /// The status reason of an identity that is being moved.
+    pub const MOVING: &'static str = "being moved to another hub";
+
+    /// Whether it is disabled since it is being moved.
+    #[must_use]
+    pub fn is_moving(&self) -> bool {
+        self.status == DeviceStatus::Disabled && self.status_reason.as_deref() == Some(Self::MOVING)
+    }
+
     /// Whether it is disabled by a revocation.
     #[must_use]
     pub fn is_ended_by_revocation(&self) -> bool {

@@ -107,13 +107,60 @@ impl Attestation {
     }
 }
 
-/// How a hub is chosen for a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// How a hub is chosen for a device. Stored: new variants go to the end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AllocationPolicy {
     /// Weighted rendezvous hashing over the candidates.
     Hashed,
     /// The one hub that the enrollment names.
     Static,
+    /// The hub with the lowest latency from where the device is; equal ones share by weight.
+    GeoLatency,
+    /// Whatever a function of the operator's answers (`service-rest.md` 5.1).
+    Custom(Box<CustomAllocation>),
+    /// The hub with the most room for its weight and capacity; ours.
+    LeastLoaded,
+    /// Devices that have something in common share a hub; ours.
+    Sticky(StickyBy),
+}
+
+impl AllocationPolicy {
+    /// The word in the service API.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Hashed => "hashed",
+            Self::Static => "static",
+            Self::GeoLatency => "geoLatency",
+            Self::Custom(_) => "custom",
+            Self::LeastLoaded => "leastLoaded",
+            Self::Sticky(_) => "sticky",
+        }
+    }
+
+    /// Whether equal hubs and terms always give the same answer: nothing live counts, and nobody is asked.
+    #[must_use]
+    pub fn is_deterministic(&self) -> bool {
+        matches!(self, Self::Hashed | Self::Static | Self::Sticky(_))
+    }
+}
+
+/// The function that a custom policy asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CustomAllocation {
+    /// Where; its query may hold a key, so it is masked wherever it is shown.
+    pub webhook_url: String,
+    /// The version of the request's form.
+    pub api_version: String,
+}
+
+/// What devices must have in common to share a hub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StickyBy {
+    /// The batch that they were enrolled with; a group's members have their group in common.
+    Batch,
+    /// The value at this path of their initial twin's tags, such as `site`; devices without it are hashed one by one.
+    Tag(String),
 }
 
 /// What happens to a device that registers again (`service-rest.md` 7).

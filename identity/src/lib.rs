@@ -37,7 +37,7 @@ pub use entropy::Entropy;
 pub use environment::Environment;
 pub use error::{ErrorCode, Refusal};
 pub use fingerprint::KeyFingerprint;
-pub use hubs::{HubDirectory, LinkedHub};
+pub use hubs::{Coordinates, HubDirectory, HubPlace, HubRecord, HubTerms, LinkedHub, RemoteLink};
 pub use id::{
     AccessPolicyName, AuthorityName, BatchLabel, DeviceId, ETag, EnrollmentGroupId, GenerationId, HubHost, HubName,
     IdScope, InvalidId, ModuleId, OperationId, RegistrationId, TrackingId,

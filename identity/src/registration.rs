@@ -14,6 +14,10 @@ pub enum Substatus {
     InitialAssignment,
     /// The hub had the device already.
     ReprovisionedToInitialAssignment,
+    /// It was moved with its twin.
+    DeviceDataMigrated,
+    /// It was moved, or began anew at its hub, with the initial twin.
+    DeviceDataReset,
 }
 
 impl Substatus {
@@ -23,6 +27,8 @@ impl Substatus {
         match self {
             Self::InitialAssignment => "initialAssignment",
             Self::ReprovisionedToInitialAssignment => "reprovisionedToInitialAssignment",
+            Self::DeviceDataMigrated => "deviceDataMigrated",
+            Self::DeviceDataReset => "deviceDataReset",
         }
     }
 }

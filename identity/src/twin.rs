@@ -332,6 +332,12 @@ impl Twin {
         if edit.is_nothing() { Ok(self) } else { self.edit(&edit, now) }
     }
 
+    /// The same twin at another hub: of another client and another life, with all that was written and its versions.
+    #[must_use]
+    pub fn moved_to(self, client: ClientIdentity, generation: GenerationId) -> Self {
+        Self { client, generation, ..self }
+    }
+
     /// The twin after a change.
     ///
     /// # Errors

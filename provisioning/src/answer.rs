@@ -6,6 +6,11 @@ use serde_json::{Value, json};
 use unicity_identity::json::to_ascii;
 use unicity_identity::{EnrollmentRef, HubDirectory, Refusal, Registration, RegistrationId, Timestamp, TrackingId};
 
+use crate::transfer::{Transfer, TransferStage};
+
+/// When a device that waits for a transfer asks again: a healthy hub makes an identity in less.
+const RETRY_ASSIGNING_SECONDS: u32 = 2;
+
 /// An answer: a status, perhaps a time to come back, and a JSON object in ASCII.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -66,6 +71,40 @@ impl Answer {
                 "unencryptedAuthenticationKey": null,
             }),
         )
+    }
+
+    /// The assignment takes more steps: the device asks again (202), or is told that it came to nothing.
+    #[must_use]
+    pub fn of_transfer(transfer: &Transfer) -> Self {
+        let times = |status: &str| {
+            json!({
+                "registrationId": transfer.registration_id,
+                "createdDateTimeUtc": transfer.begun.to_string(),
+                "status": status,
+                "lastUpdatedDateTimeUtc": transfer.updated.to_string(),
+            })
+        };
+        if let TransferStage::Failed { code, .. } = &transfer.stage {
+            let mut state = times("failed");
+            state["errorCode"] = json!(code);
+            state["errorMessage"] = json!("No hub could be assigned");
+            return Self::new(
+                200,
+                &json!({"operationId": transfer.operation_id, "status": "failed", "registrationState": state}),
+            );
+        }
+        let body = json!({
+            "operationId": transfer.operation_id,
+            "status": "assigning",
+            "registrationState": times("assigning"),
+        });
+        Self { retry_after_seconds: Some(RETRY_ASSIGNING_SECONDS), ..Self::new(202, &body) }
+    }
+
+    /// The same with another time to come back, in seconds, 1 to 59; only where there is one.
+    #[must_use]
+    pub fn with_retry_after(self, seconds: u32) -> Self {
+        Self { retry_after_seconds: self.retry_after_seconds.map(|_| seconds.clamp(1, 59)), ..self }
     }
 
     /// The enrollment is disabled. The device has proven its key, so it may know.

@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
     AccessPolicyName, Audience, AuthorityName, BatchLabel, DenyRule, DeviceId, EnrollmentGroupId, EnrollmentRef,
-    GenerationId, HubName, KeyFingerprint, ModuleId, OperationId, RegistrationId, RevocationTarget, Timestamp,
+    GenerationId, HubHost, HubName, KeyFingerprint, ModuleId, OperationId, RegistrationId, RevocationTarget, Timestamp,
 };
 
+use crate::allocation::{Candidate, Excluded};
 use crate::import::ImportManifest;
 use crate::registry::Actor;
 
@@ -24,15 +25,6 @@ pub struct Leaf {
     /// What was decided.
     #[serde(flatten)]
     pub event: LeafEvent,
-}
-
-/// A hub that took part in an allocation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Candidate {
-    /// The hub.
-    pub hub: HubName,
-    /// Its weight.
-    pub weight: u32,
 }
 
 /// What was decided.
@@ -62,6 +54,21 @@ pub enum LeafEvent {
         policy: String,
         /// Among which hubs.
         candidates: Vec<Candidate>,
+        /// Who named the policy: `individual`, `group` or `service`; left out where it was not asked.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        source: String,
+        /// Hubs that took no part.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        excluded: Vec<Excluded>,
+        /// Why this one, in words; the request of an operator's function has its number and time in here.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
+        /// The hub that it was moved from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<HubName>,
+        /// The rebalance that moved it; left out where the device asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rebalance: Option<u32>,
         /// Collisions that compat mode let pass.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         warnings: Vec<String>,
@@ -397,6 +404,79 @@ pub enum LeafEvent {
         policy: AccessPolicyName,
         /// What it could do.
         rights: Vec<String>,
+    },
+    /// A hub was linked, or got other terms.
+    HubPut {
+        /// Which.
+        hub: HubName,
+        /// The host that devices are told, of one elsewhere.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        host: Option<HubHost>,
+        /// Its share.
+        weight: u32,
+        /// Whether allocation may choose it.
+        apply_allocation: bool,
+        /// It gives its devices away.
+        draining: bool,
+        /// Most identities that it takes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        capacity: Option<u64>,
+        /// Changed, not made.
+        replaced: bool,
+    },
+    /// A hub was unlinked, or has the terms of its configuration again.
+    HubRemoved {
+        /// Which.
+        hub: HubName,
+        /// Devices were assigned to it.
+        forced: bool,
+    },
+    /// The service's allocation policy.
+    DefaultPolicySet {
+        /// The policy; left out: that of the configuration.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        policy: Option<String>,
+    },
+    /// An assignment began that takes more than one step.
+    TransferBegun {
+        /// Whose.
+        registration_id: RegistrationId,
+        /// In which operation.
+        operation_id: OperationId,
+        /// From which hub.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<HubName>,
+        /// To which hub; left out while an operator's function is asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<HubName>,
+        /// The rebalance that moves it; left out where the device asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rebalance: Option<u32>,
+    },
+    /// A transfer has ended: the identity at its new hub is enabled, and that at its old one gone.
+    TransferEnded {
+        /// Whose.
+        registration_id: RegistrationId,
+        /// In which operation.
+        operation_id: OperationId,
+    },
+    /// A transfer came to nothing.
+    TransferFailed {
+        /// Whose.
+        registration_id: RegistrationId,
+        /// In which operation.
+        operation_id: OperationId,
+        /// The stable code.
+        code: u32,
+    },
+    /// A rebalance began, was stopped, went on or is done.
+    RebalancePut {
+        /// Its number.
+        rebalance: u32,
+        /// Its state.
+        state: String,
+        /// Moves so far.
+        moved: u64,
     },
     /// An operator asked for a copy of the registry; logged before it is made. Where to is not public.
     BackupRequested {},

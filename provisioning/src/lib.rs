@@ -19,12 +19,14 @@ pub mod leaf_filter;
 pub mod limiter;
 pub mod memory;
 pub mod migration;
+pub mod rebalance;
 pub mod refusal_leaves;
 pub mod registry;
 pub mod revocation_list;
 pub mod revoked;
 pub mod service;
 pub mod tpm;
+pub mod transfer;
 pub mod trust;
 pub mod x509;
 

@@ -2,19 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use unicity_identity::enrollment::AllocationPolicy;
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
     AccessPolicy, AccessPolicyName, Audience, Authority, AuthorityName, ClientIdentity, Continuity, DenyRule, DeviceId,
-    DeviceIdentity, EnrollmentGroup, EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, ModuleId,
-    ModuleIdentity, Registration, RegistrationId, Revocation, RevocationList, RevocationTarget, Standing, Subscription,
-    Twin,
+    DeviceIdentity, EnrollmentGroup, EnrollmentGroupId, HubName, HubRecord, IndividualEnrollment, KeyFingerprint,
+    ModuleId, ModuleIdentity, Registration, RegistrationId, Revocation, RevocationList, RevocationTarget, Standing,
+    Subscription, Twin,
 };
 
 use crate::import::ImportRecord;
+use crate::rebalance::Rebalance;
 use crate::registry::{Change, Fault, RegistryView};
+use crate::transfer::Transfer;
 
 /// All records, to read and to apply changes to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 #[expect(missing_docs, reason = "each field is the table of the records that its type names")]
 pub struct Memory {
     pub individuals: BTreeMap<RegistrationId, IndividualEnrollment>,
@@ -33,6 +36,11 @@ pub struct Memory {
     pub modules: BTreeMap<(HubName, DeviceId, ModuleId), ModuleIdentity>,
     pub imports: BTreeMap<u32, ImportRecord>,
     pub access_policies: BTreeMap<(Audience, AccessPolicyName), AccessPolicy>,
+    pub hubs: BTreeMap<HubName, HubRecord>,
+    pub default_policy: Option<AllocationPolicy>,
+    pub hub_loads: BTreeMap<HubName, u64>,
+    pub transfers: BTreeMap<RegistrationId, Transfer>,
+    pub rebalances: BTreeMap<u32, Rebalance>,
 }
 
 impl Memory {
@@ -72,6 +80,14 @@ impl Memory {
             Change::PutAccessPolicy(it) => {
                 drop(self.access_policies.insert((it.audience.clone(), it.name.clone()), *it));
             }
+            Change::PutHub(it) => drop(self.hubs.insert(it.name.clone(), *it)),
+            Change::DeleteHub(name) => drop(self.hubs.remove(&name)),
+            Change::PutDefaultPolicy(policy) => self.default_policy = Some(*policy),
+            Change::DeleteDefaultPolicy => self.default_policy = None,
+            Change::PutHubLoad(hub, load) => drop(self.hub_loads.insert(hub, load)),
+            Change::PutTransfer(it) => drop(self.transfers.insert(it.registration_id.clone(), *it)),
+            Change::DeleteTransfer(id) => drop(self.transfers.remove(&id)),
+            Change::PutRebalance(it) => drop(self.rebalances.insert(it.number, *it)),
         }
     }
 }
@@ -124,6 +140,21 @@ impl RegistryView for Memory {
     }
     fn access_policies(&self) -> Result<Vec<AccessPolicy>, Fault> {
         Ok(self.access_policies.values().cloned().collect())
+    }
+    fn hub_records(&self) -> Result<Vec<HubRecord>, Fault> {
+        Ok(self.hubs.values().cloned().collect())
+    }
+    fn default_policy(&self) -> Result<Option<AllocationPolicy>, Fault> {
+        Ok(self.default_policy.clone())
+    }
+    fn hub_load(&self, hub: &HubName) -> Result<u64, Fault> {
+        Ok(self.hub_loads.get(hub).copied().unwrap_or(0))
+    }
+    fn transfer(&self, id: &RegistrationId) -> Result<Option<Transfer>, Fault> {
+        Ok(self.transfers.get(id).cloned())
+    }
+    fn rebalances(&self) -> Result<Vec<Rebalance>, Fault> {
+        Ok(self.rebalances.values().cloned().collect())
     }
     fn continuity(&self, id: &RegistrationId) -> Result<Option<Continuity>, Fault> {
         Ok(self.continuity.get(id).copied())

@@ -5,21 +5,25 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use unicity_identity::device::DeviceAuthentication;
-use unicity_identity::enrollment::EnrollmentTerms;
+use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms};
 use unicity_identity::error::KeyOwner;
 use unicity_identity::json::JsonText;
 use unicity_identity::{
     AccessPolicy, AccessPolicyName, Audience, Authority, AuthorityName, BatchLabel, ClientIdentity, CloneEvidence,
-    Continuity, DenyRule, DeviceId, DeviceIdentity, DeviceStatus, EnrollmentGroup, EnrollmentGroupId, Entropy, HubName,
-    IndividualEnrollment, KeyFingerprint, ModuleId, ModuleIdentity, Refusal, Registration, RegistrationId, Revocation,
-    RevocationList, RevocationTarget, Rights, Standing, Subscription, Timestamp, Twin, TwinEdit,
+    Continuity, DenyRule, DeviceId, DeviceIdentity, DeviceStatus, EnrollmentGroup, EnrollmentGroupId, Entropy,
+    HubDirectory, HubHost, HubName, HubRecord, HubTerms, IndividualEnrollment, KeyFingerprint, ModuleId,
+    ModuleIdentity, OperationId, Refusal, Registration, RegistrationId, RemoteLink, Revocation, RevocationList,
+    RevocationTarget, Rights, Standing, Subscription, Timestamp, Twin, TwinEdit,
 };
 
+use crate::allocation::LiveFacts;
 use crate::attest::Attested;
 use crate::continuity;
 use crate::import::{ImportDraft, ImportEnd, ImportRecord};
 use crate::leaf::LeafEvent;
+use crate::rebalance::Rebalance;
 use crate::revoked::RevokedSet;
+use crate::transfer::{Transfer, TransferEvent, TransferStage};
 
 /// A value that comes later. Boxed, so that the port stays a plain object and names no async runtime.
 pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
@@ -200,6 +204,48 @@ pub trait RegistryView {
     fn is_reserved(&self, _id: &RegistrationId) -> Result<bool, Fault> {
         Ok(false)
     }
+    /// What operators have said of hubs: links, and other terms.
+    ///
+    /// # Errors
+    /// As above.
+    fn hub_records(&self) -> Result<Vec<HubRecord>, Fault> {
+        Ok(Vec::new())
+    }
+    /// The service's allocation policy as an operator set it; `None`: that of the configuration.
+    ///
+    /// # Errors
+    /// As above.
+    fn default_policy(&self) -> Result<Option<AllocationPolicy>, Fault> {
+        Ok(None)
+    }
+    /// The hubs as configuration and records have them. A store keeps it until a record changes.
+    ///
+    /// # Errors
+    /// As above.
+    fn hubs(&self, configured: &HubDirectory) -> Result<Arc<HubDirectory>, Fault> {
+        Ok(Arc::new(configured.with_records(&self.hub_records()?)))
+    }
+    /// How many identities a hub holds, as far as this service knows.
+    ///
+    /// # Errors
+    /// As above.
+    fn hub_load(&self, _hub: &HubName) -> Result<u64, Fault> {
+        Ok(0)
+    }
+    /// The transfer of a registration id that is under way, or failed last.
+    ///
+    /// # Errors
+    /// As above.
+    fn transfer(&self, _id: &RegistrationId) -> Result<Option<Transfer>, Fault> {
+        Ok(None)
+    }
+    /// All rebalances, in the order of their numbers.
+    ///
+    /// # Errors
+    /// As above.
+    fn rebalances(&self) -> Result<Vec<Rebalance>, Fault> {
+        Ok(Vec::new())
+    }
     /// A number that rises whenever a group, an authority, a revocation list or a rule about a serial number changes: what is made of
     /// them can be kept until then. `None`: not known, keep nothing.
     fn trust_version(&self) -> Option<u64> {
@@ -256,6 +302,13 @@ pub trait Registry: RegistryView + Send + Sync {
         after: Option<&DeviceId>,
         limit: usize,
     ) -> Result<Page<DeviceIdentity>, Fault>;
+    /// Transfers after `after`, failed ones too.
+    ///
+    /// # Errors
+    /// As above.
+    fn list_transfers(&self, _after: Option<&RegistrationId>, _limit: usize) -> Result<Page<Transfer>, Fault> {
+        Ok(Page { items: Vec::new(), more: false })
+    }
     /// Modules of all devices of one hub after the module `after`, in the order of device and module ids.
     ///
     /// # Errors
@@ -517,6 +570,21 @@ pub enum Command {
         /// On which condition.
         precondition: Precondition,
     },
+    /// A hub is linked, gets other terms, or is unlinked.
+    SetHub {
+        /// Which.
+        name: HubName,
+        /// What is said of it.
+        edit: Box<HubEdit>,
+    },
+    /// The service's allocation policy; `None`: that of the configuration again.
+    SetDefaultPolicy(Option<AllocationPolicy>),
+    /// A device is moved to where the policies in force put it now.
+    Move(Box<MoveCommand>),
+    /// A transfer goes on.
+    StepTransfer(Box<StepCommand>),
+    /// A rebalance begins, advances, stops or ends.
+    PutRebalance(Box<Rebalance>),
     /// A factory import begins: from now on its rows may lie in the index, invisible.
     BeginImport(Box<ImportDraft>),
     /// A factory import becomes true, or its rows are released.
@@ -566,6 +634,67 @@ pub struct RegisterCommand {
     pub device_payload: Option<JsonText>,
     /// The continuity counter that it presented.
     pub continuity: continuity::Claim,
+    /// What is known at this moment.
+    pub circumstances: Circumstances,
+}
+
+/// What a decision about an assignment rests on beside the registry's state.
+#[derive(Debug, Clone, Default)]
+pub struct Circumstances {
+    /// Hubs as they are now.
+    pub live: Arc<LiveFacts>,
+    /// The device speaks an api-version of 2018-04-01 or before: without a re-provisioning policy it stays where it is
+    /// (`service-rest.md` 7.2).
+    pub stays_by_default: bool,
+}
+
+/// What an operator says of a hub.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HubEdit {
+    /// Link a hub elsewhere, or change its link and terms.
+    Link {
+        /// The host that devices are told.
+        host: HubHost,
+        /// How it is reached.
+        link: Box<RemoteLink>,
+        /// Its terms.
+        terms: HubTerms,
+    },
+    /// Other terms for a linked or local hub.
+    Terms(HubTerms),
+    /// Unlink a hub elsewhere, or give a local one the terms of its configuration back.
+    Remove {
+        /// Though devices are assigned to it.
+        force: bool,
+    },
+}
+
+/// A device is moved without having asked.
+#[derive(Debug, Clone)]
+pub struct MoveCommand {
+    /// Which.
+    pub registration_id: RegistrationId,
+    /// Only if it is there still.
+    pub from: HubName,
+    /// The rebalance that moves it.
+    pub rebalance: u32,
+    /// What is known at this moment.
+    pub circumstances: Circumstances,
+}
+
+/// A step of a transfer was done, or could not be done.
+#[derive(Debug, Clone)]
+pub struct StepCommand {
+    /// Whose.
+    pub registration_id: RegistrationId,
+    /// Of which transfer: one that began later must not take a step of an earlier one for its own.
+    pub operation_id: OperationId,
+    /// At which stage the step was done.
+    pub stage: TransferStage,
+    /// What came of it.
+    pub event: TransferEvent,
+    /// What is known at this moment.
+    pub circumstances: Circumstances,
 }
 
 /// An individual enrollment as an operator gives it.
@@ -675,6 +804,26 @@ pub enum Outcome {
     Twin(Box<Twin>),
     /// The stored module.
     Module(Box<ModuleIdentity>),
+    /// The assignment takes more steps; the transfer as it stands.
+    Transferring {
+        /// The transfer.
+        transfer: Box<Transfer>,
+        /// The hub client whose session must end now: its identity was disabled.
+        displaced: Option<ClientIdentity>,
+    },
+    /// The device was moved, or the transfer has ended well.
+    Moved {
+        /// Where it is now.
+        registration: Box<Registration>,
+        /// The hub client whose session must end now.
+        displaced: Option<ClientIdentity>,
+    },
+    /// The device is where it belongs, or cannot be moved now: why.
+    NotMoved(String),
+    /// The stored record of a hub.
+    Hub(Box<HubRecord>),
+    /// The stored rebalance.
+    Rebalance(Box<Rebalance>),
 }
 
 /// What a revocation did with its one record.
@@ -694,7 +843,7 @@ pub struct Revoked {
 
 /// One change of one record. A decision's changes are applied together or not at all; applying one twice is applying it
 /// once, so that replay is idempotent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Change {
     /// Stores an individual enrollment.
     PutIndividual(Box<IndividualEnrollment>),
@@ -754,4 +903,20 @@ pub enum Change {
     PutImport(Box<ImportRecord>),
     /// Stores a shared access policy, or that it was removed.
     PutAccessPolicy(Box<AccessPolicy>),
+    /// Stores what an operator said of a hub.
+    PutHub(Box<HubRecord>),
+    /// Forgets it.
+    DeleteHub(HubName),
+    /// Stores the service's allocation policy.
+    PutDefaultPolicy(Box<AllocationPolicy>),
+    /// Forgets it.
+    DeleteDefaultPolicy,
+    /// Stores how many identities a hub holds.
+    PutHubLoad(HubName, u64),
+    /// Stores a transfer.
+    PutTransfer(Box<Transfer>),
+    /// Forgets one.
+    DeleteTransfer(RegistrationId),
+    /// Stores a rebalance.
+    PutRebalance(Box<Rebalance>),
 }

@@ -12,6 +12,7 @@ use unicity_identity::{
     KeyFingerprint, KeySlot, Refusal, Registration, RegistrationId, Timestamp, Vault, derive_device_key,
 };
 
+use crate::allocation::{AllocationSettings, Surroundings};
 use crate::answer::Answer;
 use crate::attest::{AttestError, Attested, Attestor, Claim, Proof, TpmKeys};
 use crate::body::RegisterBody;
@@ -22,10 +23,11 @@ use crate::leaf::LeafEvent;
 use crate::limiter::{FailureLimit, FailureLimiter};
 use crate::refusal_leaves::{RefusalLeaves, follows_proof};
 use crate::registry::{
-    Actor, Command, Fault, Outcome, RegisterCommand, Registry, RegistryError, Request, StandingVerdict,
+    Actor, Circumstances, Command, Fault, Outcome, RegisterCommand, Registry, RegistryError, Request, StandingVerdict,
 };
 use crate::revoked;
 use crate::tpm::{ChallengeSecret, EndorsementKey, OuterWrapper, StorageRootKey, activation_blob};
+use crate::transfer::Transfer;
 use crate::trust::{PresentedChain, Trust, TrustCache, with_chain};
 use crate::x509::{StalePolicy, check_validity};
 
@@ -65,6 +67,8 @@ pub struct Settings {
     pub payload_bytes_max: usize,
     /// What is done about clones.
     pub clones: CloneSettings,
+    /// How hubs are chosen.
+    pub allocation: AllocationSettings,
 }
 
 impl Settings {
@@ -86,10 +90,15 @@ pub struct Provisioning {
     stale: StalePolicy,
     challenges: Option<Arc<ChallengeSecret>>,
     cut: Option<Cut>,
+    surroundings: Option<Arc<dyn Surroundings>>,
+    transfers: Option<TransferHook>,
     tokens: Arc<Tokens>,
     failures: Arc<Mutex<FailureLimiter>>,
     refusal_leaves: Arc<Mutex<RefusalLeaves>>,
 }
+
+/// Takes a transfer up that was just recorded; must not block.
+pub type TransferHook = Arc<dyn Fn(&Transfer) + Send + Sync>;
 
 /// Ends the live session of a hub client, if there is one, for the reason given.
 pub type Cut = Arc<dyn Fn(&ClientIdentity, &'static str) + Send + Sync>;
@@ -131,6 +140,8 @@ impl Provisioning {
             stale: StalePolicy::default(),
             challenges: None,
             cut: None,
+            surroundings: None,
+            transfers: None,
             failures: Arc::new(Mutex::new(FailureLimiter::new(FailureLimit::default()))),
             refusal_leaves: Arc::default(),
         }
@@ -153,6 +164,50 @@ impl Provisioning {
     #[must_use]
     pub fn with_cut(self, cut: Cut) -> Self {
         Self { cut: Some(cut), ..self }
+    }
+
+    /// What is known of hubs at each moment; without it all are up, and no distance is known.
+    #[must_use]
+    pub fn with_surroundings(self, surroundings: Arc<dyn Surroundings>) -> Self {
+        Self { surroundings: Some(surroundings), ..self }
+    }
+
+    /// Who takes transfers up.
+    #[must_use]
+    pub fn with_transfers(self, hook: TransferHook) -> Self {
+        Self { transfers: Some(hook), ..self }
+    }
+
+    /// The hubs as they are linked now.
+    ///
+    /// # Errors
+    /// [`Fault`] if the registry could not be read.
+    pub fn hubs(&self) -> Result<Arc<HubDirectory>, Fault> {
+        self.registry.hubs(&self.settings.hubs)
+    }
+
+    /// What is known of hubs now, for a device at this address.
+    #[must_use]
+    pub fn circumstances(&self, peer: Option<SocketAddr>) -> Circumstances {
+        let live = self.surroundings.as_ref().map(|it| it.live(peer.map(|peer| peer.ip())));
+        Circumstances { live: Arc::new(live.unwrap_or_default()), stays_by_default: false }
+    }
+
+    /// A transfer was recorded, or took a step: ends the session that it displaces, and hands it on.
+    pub fn took_up(&self, transfer: &Transfer, displaced: Option<&ClientIdentity>) {
+        if let (Some(client), Some(cut)) = (displaced, &self.cut) {
+            cut(client, "it is being moved to another hub");
+        }
+        if let Some(hook) = &self.transfers {
+            hook(transfer);
+        }
+    }
+
+    /// A device was moved: ends the session that it left behind.
+    pub fn moved(&self, displaced: Option<&ClientIdentity>) {
+        if let (Some(client), Some(cut)) = (displaced, &self.cut) {
+            cut(client, "it was moved to another hub");
+        }
     }
 
     /// What becomes of devices whose authority's revocation list is out of date; the default is to warn.
@@ -303,7 +358,7 @@ impl Provisioning {
         let (result, tpm) = match body {
             Ok(body) => {
                 let claim = Claim { tpm: body.tpm.as_ref().or(claim.tpm), ..claim };
-                (self.try_register(claim, body.payload, origin.now, &mut entropy).await, body.tpm)
+                (self.try_register(claim, body.payload, origin, &mut entropy).await, body.tpm)
             }
             Err(refusal) => (Err(refusal), None),
         };
@@ -400,9 +455,10 @@ impl Provisioning {
         &self,
         claim: Claim<'_>,
         device_payload: Option<JsonText>,
-        now: Timestamp,
+        origin: Origin,
         entropy: &mut Entropy,
     ) -> Result<Answer, Refusal> {
+        let now = origin.now;
         // An enrollment may change between proof and decision; once more is nearly always enough, and a client whose
         // enrollment changes all the time may come back.
         for _ in 0..4 {
@@ -428,6 +484,10 @@ impl Provisioning {
                 storage_root_key: tpm.as_ref().map(|keys| keys.storage_root_key.clone()),
                 device_payload,
                 continuity: counter,
+                circumstances: Circumstances {
+                    stays_by_default: claim.stays_by_default,
+                    ..self.circumstances(origin.peer)
+                },
             }));
             let request = Request { command, actor: Actor::Device, now, entropy: Entropy::from_seed(entropy.draw()) };
             match self.registry.submit(request).await {
@@ -440,12 +500,16 @@ impl Provisioning {
                     }
                     let answer = match &tpm {
                         Some(keys) => self.answer_tpm(&registration, keys, entropy)?,
-                        None => Answer::assigned(&registration, &self.settings.hubs),
+                        None => Answer::assigned(&registration, self.hubs().map_err(unreadable)?.as_ref()),
                     };
                     return Ok(match continuity {
                         Some(counter) => answer.with_payload(|payload| self.tokens.put(&id, counter, payload)),
                         None => answer,
                     });
+                }
+                Ok(Outcome::Transferring { transfer, displaced }) => {
+                    self.took_up(&transfer, displaced.as_ref());
+                    return Ok(Answer::of_transfer(&transfer));
                 }
                 Ok(Outcome::Standing(standing)) => {
                     self.cut_owner(&id);
@@ -546,7 +610,7 @@ impl Provisioning {
         let ek = EndorsementKey::parse(&keys.endorsement_key).map_err(invalid)?;
         let srk = StorageRootKey::parse(&keys.storage_root_key).map_err(invalid)?;
         let blob = activation_blob(&ek, &srk, &key, OuterWrapper::ToStorageRoot, entropy).to_bytes();
-        Ok(Answer::assigned_to_tpm(registration, &self.settings.hubs, &blob))
+        Ok(Answer::assigned_to_tpm(registration, self.hubs().map_err(unreadable)?.as_ref(), &blob))
     }
 
     /// How the hub identity will prove itself; `None` if the enrollment is gone by now.
@@ -624,13 +688,19 @@ impl Provisioning {
     fn try_status(&self, claim: Claim<'_>, operation_id: &str, now: Timestamp) -> Result<Answer, Refusal> {
         let attested = self.attest(claim, now)?;
         self.check_quarantine(&attested)?;
+        let transfer = self.registry.transfer(&attested.registration_id).map_err(unreadable)?;
+        if let Some(transfer) = transfer.filter(|it| it.operation_id.as_str() == operation_id)
+            && (transfer.is_awaited() || transfer.is_failed())
+        {
+            return Ok(Answer::of_transfer(&transfer));
+        }
         let registration = self
             .registry
             .registration(&attested.registration_id)
             .map_err(|fault| Refusal::Unavailable { why: fault.to_string() })?
             .filter(|registration| registration.operation_id.as_str() == operation_id)
             .ok_or_else(|| Refusal::NotFound(Subject::Operation(operation_id.chars().take(128).collect())))?;
-        let answer = Answer::assigned(&registration, &self.settings.hubs);
+        let answer = Answer::assigned(&registration, self.hubs().map_err(unreadable)?.as_ref());
         if !self.settings.clones.continuity || !continuity::fits(registration.payload.as_ref()) {
             return Ok(answer);
         }
@@ -642,4 +712,8 @@ impl Provisioning {
             None => answer,
         })
     }
+}
+
+fn unreadable(fault: Fault) -> Refusal {
+    Refusal::Unavailable { why: fault.to_string() }
 }

@@ -139,13 +139,7 @@ fn write_certificates(file: &Path, rows: u64) -> Result<(), Failure> {
 }
 
 fn settings() -> Result<Arc<Settings>, Failure> {
-    let hub = LinkedHub {
-        name: "default".parse()?,
-        host: "hub.local".parse()?,
-        aliases: vec![],
-        weight: 1,
-        apply_allocation: true,
-    };
+    let hub = LinkedHub::local("default".parse()?, "hub.local".parse()?);
     Ok(Arc::new(Settings {
         id_scope: "0ne00000001".parse()?,
         hubs: HubDirectory::new(vec![hub])?,
@@ -154,6 +148,7 @@ fn settings() -> Result<Arc<Settings>, Failure> {
         token_skew_seconds: 300,
         payload_bytes_max: 8192,
         clones: Default::default(),
+        allocation: Default::default(),
     }))
 }
 

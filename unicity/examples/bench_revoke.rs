@@ -100,14 +100,14 @@ struct World {
 }
 
 fn world(dir: &std::path::Path) -> Result<World> {
-    let hub =
-        LinkedHub { name: "default".parse()?, host: HUB.parse()?, aliases: vec![], weight: 1, apply_allocation: true };
+    let hub = LinkedHub::local("default".parse()?, HUB.parse()?);
     let settings = Arc::new(Settings {
         id_scope: SCOPE.parse()?,
         hubs: HubDirectory::new(vec![hub])?,
         mode: UnicityMode::Strict,
         allow_shared: Default::default(),
         clones: Default::default(),
+        allocation: Default::default(),
         token_skew_seconds: 300,
         payload_bytes_max: 8192,
     });
@@ -214,6 +214,7 @@ impl World {
                 storage_root_key: None,
                 device_payload: None,
                 continuity: Default::default(),
+                circumstances: Default::default(),
             })))
         };
         let mut ids = ids;

@@ -36,7 +36,7 @@ fn stored(shared: &Shared, id: &RegistrationId) -> Result<IndividualEnrollment, 
 
 fn answer(shared: &Shared, enrollment: &IndividualEnrollment) -> Result<Response<ApiBody>, Failure> {
     let registration = shared.provisioning.registry().registration(&enrollment.registration_id)?;
-    let hubs = &shared.provisioning.settings().hubs;
+    let hubs = &*shared.provisioning.hubs()?;
     let mut shown = show::individual(enrollment, registration.as_ref(), hubs);
     let facets = Facets {
         registration: Some(enrollment.registration_id.clone()),

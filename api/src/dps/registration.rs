@@ -21,7 +21,7 @@ pub(super) fn get(shared: &Shared, id: &str) -> Result<Response<ApiBody>, Failur
     let id: RegistrationId = parse_id(id)?;
     let registration =
         shared.provisioning.registry().registration(&id)?.ok_or(Refusal::NotFound(Subject::Registration(id)))?;
-    let mut shown = registration_state(&registration, &shared.provisioning.settings().hubs, false);
+    let mut shown = registration_state(&registration, shared.provisioning.hubs()?.as_ref(), false);
     let known = of_registration(shared.provisioning.registry().as_ref(), &registration.registration_id)?;
     mark(shared, &mut shown, &Facets { keys: vec![registration.key_fingerprint], ..known })?;
     // Only where there is one: clients of the real service do not know the member.

@@ -2,7 +2,7 @@
 //! never shown here.
 
 use serde_json::{Map, Value, json};
-use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms};
+use unicity_identity::enrollment::EnrollmentTerms;
 use unicity_identity::{
     ETag, EnrollmentGroup, EnrollmentRef, HubDirectory, IndividualEnrollment, ProvisioningStatus, Registration,
     Timestamp,
@@ -66,12 +66,8 @@ fn terms(out: &mut Map<String, Value>, terms: &EnrollmentTerms, etag: ETag, crea
             }),
         );
     }
-    if let Some(policy) = terms.allocation {
-        let policy = match policy {
-            AllocationPolicy::Hashed => "hashed",
-            AllocationPolicy::Static => "static",
-        };
-        out.insert("allocationPolicy".into(), json!(policy));
+    if let Some(policy) = &terms.allocation {
+        out.insert("allocationPolicy".into(), json!(policy.as_str()));
     }
     if !terms.hubs.is_empty() {
         out.insert("iotHubs".into(), json!(terms.hubs));

@@ -48,12 +48,14 @@ struct ReprovisionBody {
 }
 
 /// A word of a closed set, compared without case (`service-rest.md` 3.1).
-pub(crate) fn word<T: Copy>(name: &str, text: &str, words: &[(&str, T)]) -> Result<T, Failure> {
-    words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text.trim())).map(|(_, value)| *value).ok_or_else(|| {
-        let shown: String = text.chars().take(40).collect();
-        let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-        Failure::invalid(name, format!("it is {shown:?}; allowed are {}", words.join(", ")))
-    })
+pub(crate) fn word<T: Clone>(name: &str, text: &str, words: &[(&str, T)]) -> Result<T, Failure> {
+    words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text.trim())).map(|(_, value)| value.clone()).ok_or_else(
+        || {
+            let shown: String = text.chars().take(40).collect();
+            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            Failure::invalid(name, format!("it is {shown:?}; allowed are {}", words.join(", ")))
+        },
+    )
 }
 
 /// Free JSON within a limit. `null` is none.
@@ -141,13 +143,16 @@ fn check_initial_twin(initial: &JsonText) -> Result<(), Failure> {
 }
 
 fn allocation_policy(text: &str) -> Result<AllocationPolicy, Failure> {
-    if ["geoLatency", "custom"].iter().any(|later| later.eq_ignore_ascii_case(text)) {
-        return Err(Failure::invalid(
-            "allocationPolicy",
-            format!("{text} is not supported yet; hashed and static are"),
-        ));
-    }
-    word("allocationPolicy", text, &[("hashed", AllocationPolicy::Hashed), ("static", AllocationPolicy::Static)])
+    word(
+        "allocationPolicy",
+        text,
+        &[
+            ("hashed", AllocationPolicy::Hashed),
+            ("static", AllocationPolicy::Static),
+            ("geoLatency", AllocationPolicy::GeoLatency),
+            ("leastLoaded", AllocationPolicy::LeastLoaded),
+        ],
+    )
 }
 
 /// The hubs to choose among. `iotHubHostName` is the form of 2018: one hub, statically; `iotHubs` counts before it.

@@ -52,7 +52,7 @@ pub(crate) fn part(
 }
 
 fn body(shared: &Shared, enrollment: &IndividualEnrollment, keys: bool) -> Result<Value, Failure> {
-    let mut body = dps::show_individual(enrollment, None, &shared.provisioning.settings().hubs);
+    let mut body = dps::show_individual(enrollment, None, shared.provisioning.hubs()?.as_ref());
     if keys {
         body["attestation"] = dps::show_with_keys(shared, &enrollment.terms.attestation)?;
     }

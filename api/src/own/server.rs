@@ -70,8 +70,8 @@ pub(super) fn info(shared: &Shared) -> Response<ApiBody> {
                 "name": hub.name,
                 "host": hub.host,
                 "aliases": hub.aliases,
-                "allocationWeight": hub.weight,
-                "applyAllocationPolicy": hub.apply_allocation,
+                "allocationWeight": hub.terms.weight,
+                "applyAllocationPolicy": hub.terms.apply_allocation,
                 "partitions": shared.telemetry.partitions(&hub.name),
                 "partitionEnds": ends,
             })

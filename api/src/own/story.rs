@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use unicity_audit::Bounds;
 use unicity_hub::suspicion::Suspicion;
 use unicity_hub::{RecordBody, Sessions, TelemetryLog, partition_of};
-use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms};
+use unicity_identity::enrollment::EnrollmentTerms;
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
     Attestation, ClientIdentity, DeviceId, DeviceIdentity, EnrollmentGroup, EnrollmentGroupId, EnrollmentRef,
@@ -149,7 +149,7 @@ impl Sources {
             }
             known.standings.extend(standing);
         }
-        let hubs: Vec<_> = self.provisioning.settings().hubs.iter().map(|hub| hub.name.clone()).collect();
+        let hubs: Vec<_> = self.provisioning.hubs()?.iter().map(|hub| hub.name.clone()).collect();
         let at_hub = known.registration.as_ref().map(|it| (vec![it.hub.clone()], Some(it.device_id.clone())));
         let (hubs, id) = at_hub.unwrap_or_else(|| (hubs, asked.parse::<DeviceId>().ok()));
         for (hub, id) in hubs.iter().zip(std::iter::repeat(&id)).filter_map(|(hub, id)| Some((hub, id.as_ref()?))) {
@@ -196,7 +196,7 @@ impl Sources {
             story.insert("group".into(), shown);
         }
         if let Some(registration) = &known.registration {
-            let mut shown = registration_state(registration, &self.provisioning.settings().hubs, false);
+            let mut shown = registration_state(registration, self.provisioning.hubs()?.as_ref(), false);
             shown["hub"] = json!(registration.hub);
             shown["attestation"] = json!(registration.kind.as_str());
             story.insert("registration".into(), shown);
@@ -363,11 +363,8 @@ fn terms(terms: &EnrollmentTerms) -> Value {
         "provisioningStatus": status,
         "keys": terms.attestation.keys().iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
-    if let Some(policy) = terms.allocation {
-        shown["allocationPolicy"] = json!(match policy {
-            AllocationPolicy::Hashed => "hashed",
-            AllocationPolicy::Static => "static",
-        });
+    if let Some(policy) = &terms.allocation {
+        shown["allocationPolicy"] = json!(policy.as_str());
     }
     if !terms.hubs.is_empty() {
         shown["iotHubs"] = json!(terms.hubs);

@@ -114,13 +114,9 @@ pub(crate) fn base64(key: &SharedAccessKey) -> String {
 }
 
 fn hub(name: &str) -> LinkedHub {
-    LinkedHub {
-        name: name.parse().unwrap(),
-        host: format!("{name}.local").parse().unwrap(),
-        aliases: vec![],
-        weight: 1,
-        apply_allocation: name == "alpha",
-    }
+    let mut hub = LinkedHub::local(name.parse().unwrap(), format!("{name}.local").parse().unwrap());
+    hub.terms.apply_allocation = name == "alpha";
+    hub
 }
 
 impl Server {
@@ -170,6 +166,7 @@ impl Server {
             token_skew_seconds: 300,
             payload_bytes_max: 4096,
             clones,
+            allocation: Default::default(),
         });
         let registry = Arc::new(FakeRegistry::new(domain.clone()));
         let vault = Arc::new(Vault::new(MasterKey::from_bytes(&[1; 32]), &Zeroizing::new([2; 32])));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tracing::{Span, debug, info};
 use unicity_hub::SessionFacts;
 use unicity_identity::{ClientIdentity, Refusal};
+use unicity_provisioning::attest::stays_by_default;
 use unicity_provisioning::refusal_leaves::follows_proof;
 use unicity_provisioning::{Claim, PresentedChain};
 
@@ -119,6 +120,7 @@ pub(super) fn claim_of<'a>(connect: &'a ProvisioningConnect, chain: Option<&'a P
         token: connect.token.as_ref().map(Password::expose),
         chain,
         tpm: None,
+        stays_by_default: stays_by_default(&connect.api_version),
     }
 }
 

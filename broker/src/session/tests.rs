@@ -26,6 +26,7 @@ fn session(now: Moment) -> Session {
         token_skew_seconds: 300,
         payload_bytes_max: 8192,
         clones: Default::default(),
+        allocation: Default::default(),
     };
     Session::new(now, Arc::new(BrokerSettings::default()), Arc::new(service))
 }

@@ -365,11 +365,8 @@ impl World {
 
     fn build(limit: FailureLimit, clones: CloneSettings, change: impl FnOnce(&mut BrokerSettings)) -> Self {
         let hub = LinkedHub {
-            name: "default".parse().unwrap(),
-            host: HUB.parse().unwrap(),
             aliases: vec!["127.0.0.1".parse().unwrap()],
-            weight: 1,
-            apply_allocation: true,
+            ..LinkedHub::local("default".parse().unwrap(), HUB.parse().unwrap())
         };
         let settings = Arc::new(Settings {
             id_scope: SCOPE.parse().unwrap(),
@@ -379,6 +376,7 @@ impl World {
             token_skew_seconds: 300,
             payload_bytes_max: 8192,
             clones,
+            allocation: Default::default(),
         });
         let registry = Arc::new(FakeRegistry {
             maps: Mutex::default(),

@@ -34,13 +34,22 @@ pub struct Claim<'a> {
     pub chain: Option<&'a PresentedChain>,
     /// The keys of its TPM, from the request's body.
     pub tpm: Option<&'a TpmKeys>,
+    /// Its api-version is 2018-04-01 or before: see [`stays_by_default`].
+    pub stays_by_default: bool,
+}
+
+/// Whether a device of this api-version stays at its hub where its enrollment has no re-provisioning policy (`service-rest.md` 7.2).
+#[must_use]
+pub fn stays_by_default(api_version: &str) -> bool {
+    // Dates sort as text; what is no date is a newer word of ours.
+    api_version.len() >= 10 && api_version.as_bytes()[4] == b'-' && &api_version[..10] <= "2018-04-01"
 }
 
 impl<'a> Claim<'a> {
     /// A claim that rests on a token alone.
     #[must_use]
     pub fn with_token(id_scope: &'a str, registration_id: &'a str, token: Option<&'a str>) -> Self {
-        Self { id_scope, registration_id, token, chain: None, tpm: None }
+        Self { id_scope, registration_id, token, chain: None, tpm: None, stays_by_default: false }
     }
 }
 

@@ -15,13 +15,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let hub = LinkedHub {
-            name: "alpha".parse().unwrap(),
-            host: "alpha.local".parse().unwrap(),
-            aliases: vec![],
-            weight: 1,
-            apply_allocation: true,
-        };
+        let hub = LinkedHub::local("alpha".parse().unwrap(), "alpha.local".parse().unwrap());
         let settings = Settings {
             id_scope: "0ne00000001".parse().unwrap(),
             hubs: HubDirectory::new(vec![hub]).unwrap(),
@@ -30,6 +24,7 @@ impl World {
             token_skew_seconds: 300,
             payload_bytes_max: 8192,
             clones: Default::default(),
+            allocation: Default::default(),
         };
         Self { memory: Memory::default(), settings, drawn: 0 }
     }

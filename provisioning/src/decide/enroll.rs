@@ -4,8 +4,8 @@ use ring::digest;
 use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms, ProvisioningStatus};
 use unicity_identity::error::{KeyOwner, Subject};
 use unicity_identity::{
-    Attestation, EnrollmentGroup, EnrollmentGroupId, Entropy, Facets, IndividualEnrollment, KeyFingerprint, Refusal,
-    RegistrationId, Timestamp,
+    Attestation, EnrollmentGroup, EnrollmentGroupId, Entropy, Facets, HubDirectory, IndividualEnrollment,
+    KeyFingerprint, Refusal, RegistrationId, Timestamp,
 };
 
 use super::keys::{device_of, held, keep_in_sight, transfer};
@@ -17,10 +17,10 @@ use crate::registry::{
 use crate::revoked;
 use crate::service::Settings;
 
-pub(super) fn check_hubs(settings: &Settings, terms: &EnrollmentTerms) -> Result<(), Refusal> {
+pub(super) fn check_hubs(hubs: &HubDirectory, terms: &EnrollmentTerms) -> Result<(), Refusal> {
     let invalid = |why: String| Refusal::Invalid { what: "iotHubs".into(), why };
-    if let Some(unknown) = terms.hubs.iter().find(|host| settings.hubs.by_host(host.as_str()).is_none()) {
-        let linked: Vec<_> = settings.hubs.iter().map(|hub| hub.host.to_string()).collect();
+    if let Some(unknown) = terms.hubs.iter().find(|host| hubs.by_host(host.as_str()).is_none()) {
+        let linked: Vec<_> = hubs.iter().map(|hub| hub.host.to_string()).collect();
         return Err(invalid(format!("hub {unknown} is not linked; linked are {}", linked.join(", "))));
     }
     if terms.allocation == Some(AllocationPolicy::Static) && terms.hubs.len() != 1 {
@@ -51,7 +51,7 @@ pub(super) fn put_individual(
     if stored.is_none() && view.is_reserved(&id)? {
         return Err(Refusal::Exists(Subject::Enrollment(id)).into());
     }
-    check_hubs(settings, &draft.terms.terms)?;
+    check_hubs(view.hubs(&settings.hubs)?.as_ref(), &draft.terms.terms)?;
     let terms = settle_terms(draft.terms, stored.as_ref().map(|stored| &stored.terms));
     let enrollment = IndividualEnrollment {
         registration_id: id.clone(),
@@ -63,7 +63,7 @@ pub(super) fn put_individual(
         created: stored.as_ref().map_or(now, |stored| stored.created),
         updated: now,
     };
-    let device = device_of(view, settings, &id, stored.as_ref())?;
+    let device = device_of(view, view.hubs(&settings.hubs)?.as_ref(), &id, stored.as_ref())?;
     // What it registered as before does not count: it may come back under an enrollment, and a key, of its own.
     let facets =
         Facets { registration: Some(id.clone()), batch: enrollment.batch.clone(), ..declared(&enrollment.terms) };
@@ -72,7 +72,14 @@ pub(super) fn put_individual(
     })?;
     let mut changes = Vec::new();
     let is_kept = view.registration(&id)?.is_some()
-        || keep_in_sight(settings, &id, Some(&enrollment), device.as_ref(), &mut changes)?;
+        || keep_in_sight(
+            settings,
+            view.hubs(&settings.hubs)?.as_ref(),
+            &id,
+            Some(&enrollment),
+            device.as_ref(),
+            &mut changes,
+        )?;
     let warnings = transfer(
         view,
         settings,
@@ -148,7 +155,7 @@ pub(super) fn delete_individual(
 ) -> Result<Parts, RegistryError> {
     let stored = view.individual(&id)?;
     check(precondition, stored.as_ref().map(|stored| stored.etag), || Subject::Enrollment(id.clone()))?;
-    let device = device_of(view, settings, &id, stored.as_ref())?;
+    let device = device_of(view, view.hubs(&settings.hubs)?.as_ref(), &id, stored.as_ref())?;
     let mut changes = vec![Change::DeleteIndividual(id.clone())];
     // The hub device lives on (`service-rest.md` 7.3), and so does its claim to its keys.
     transfer(
@@ -160,7 +167,7 @@ pub(super) fn delete_individual(
         &mut changes,
     )?;
     if view.registration(&id)?.is_none() {
-        keep_in_sight(settings, &id, None, device.as_ref(), &mut changes)?;
+        keep_in_sight(settings, view.hubs(&settings.hubs)?.as_ref(), &id, None, device.as_ref(), &mut changes)?;
     }
     Ok((changes, LeafEvent::EnrollmentDeleted { registration_id: id }, Outcome::Done))
 }
@@ -176,7 +183,7 @@ pub(super) fn put_group(
     let id = draft.group_id;
     let stored = view.group(&id)?;
     check(precondition, stored.as_ref().map(|stored| stored.etag), || Subject::Group(id.clone()))?;
-    check_hubs(settings, &draft.terms.terms)?;
+    check_hubs(view.hubs(&settings.hubs)?.as_ref(), &draft.terms.terms)?;
     let group = EnrollmentGroup {
         group_id: id.clone(),
         terms: settle_terms(draft.terms, stored.as_ref().map(|stored| &stored.terms)),
@@ -234,7 +241,14 @@ pub(super) fn delete_registration(
         changes.push(Change::DeleteContinuity(id.clone()));
     }
     let individual = view.individual(&id)?;
-    let device = device_of(view, settings, &id, individual.as_ref())?;
-    keep_in_sight(settings, &id, individual.as_ref(), device.as_ref(), &mut changes)?;
+    let device = device_of(view, view.hubs(&settings.hubs)?.as_ref(), &id, individual.as_ref())?;
+    keep_in_sight(
+        settings,
+        view.hubs(&settings.hubs)?.as_ref(),
+        &id,
+        individual.as_ref(),
+        device.as_ref(),
+        &mut changes,
+    )?;
     Ok((changes, LeafEvent::RegistrationDeleted { registration_id: id }, Outcome::Done))
 }

@@ -117,7 +117,7 @@ pub fn check_row(
     now: Timestamp,
 ) -> Result<ImportRow, RegistryError> {
     let id = draft.registration_id;
-    check_hubs(settings, &draft.terms.terms)?;
+    check_hubs(view.hubs(&settings.hubs)?.as_ref(), &draft.terms.terms)?;
     let terms = draft.terms.terms;
     let enrollment = IndividualEnrollment {
         registration_id: id.clone(),
@@ -132,7 +132,9 @@ pub fn check_row(
     if view.individual(&id)?.is_some() {
         return Err(Refusal::Exists(Subject::Enrollment(id)).into());
     }
-    if view.registration(&id)?.is_some() || device_of(view, settings, &id, Some(&enrollment))?.is_some() {
+    if view.registration(&id)?.is_some()
+        || device_of(view, view.hubs(&settings.hubs)?.as_ref(), &id, Some(&enrollment))?.is_some()
+    {
         return Err(Refusal::Exists(Subject::Registration(id)).into());
     }
     let declared = declared(&enrollment.terms);

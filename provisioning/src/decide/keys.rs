@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use unicity_identity::error::KeyOwner;
-use unicity_identity::{DeviceIdentity, IndividualEnrollment, KeyFingerprint, Refusal, RegistrationId};
+use unicity_identity::{DeviceIdentity, HubDirectory, IndividualEnrollment, KeyFingerprint, Refusal, RegistrationId};
 
 use crate::registry::{Change, Fault, RegistryError, RegistryView};
 use crate::service::{Settings, UnicityMode};
@@ -88,7 +88,7 @@ pub(super) fn transfer(
 /// deleted.
 pub(super) fn device_of(
     view: &dyn RegistryView,
-    settings: &Settings,
+    hubs: &HubDirectory,
     id: &RegistrationId,
     individual: Option<&IndividualEnrollment>,
 ) -> Result<Option<DeviceIdentity>, Fault> {
@@ -97,7 +97,7 @@ pub(super) fn device_of(
         return Ok(device.filter(|device| device.registration.as_ref() == Some(id)));
     }
     let device_id = individual.and_then(|enrollment| enrollment.device_id.clone()).unwrap_or_else(|| id.to_device_id());
-    for hub in settings.hubs.iter() {
+    for hub in hubs.iter() {
         if let Some(device) = view.device(&hub.name, &device_id)?
             && device.registration.as_ref() == Some(id)
         {
@@ -110,25 +110,26 @@ pub(super) fn device_of(
 /// Whether [`device_of`] still finds a device once its registration's record is gone: by the device id that the enrollment, or the
 /// registration id, stands for.
 fn is_found_without_record(
-    settings: &Settings,
+    hubs: &HubDirectory,
     id: &RegistrationId,
     individual: Option<&IndividualEnrollment>,
     device: &DeviceIdentity,
 ) -> bool {
     let wanted = individual.and_then(|enrollment| enrollment.device_id.clone()).unwrap_or_else(|| id.to_device_id());
-    settings.hubs.by_name(&device.hub).is_some() && device.device_id == wanted
+    hubs.by_name(&device.hub).is_some() && device.device_id == wanted
 }
 
 /// What is to become of a registration id's hub device when enrollment or record change so that nothing would lead from the one to
 /// the other any more. Two devices of one registration id, with one key, would be the consequence (U1, U2).
 pub(super) fn keep_in_sight(
     settings: &Settings,
+    hubs: &HubDirectory,
     id: &RegistrationId,
     individual: Option<&IndividualEnrollment>,
     device: Option<&DeviceIdentity>,
     changes: &mut Vec<Change>,
 ) -> Result<bool, Refusal> {
-    let Some(device) = device.filter(|device| !is_found_without_record(settings, id, individual, device)) else {
+    let Some(device) = device.filter(|device| !is_found_without_record(hubs, id, individual, device)) else {
         return Ok(true);
     };
     if individual.is_some() && settings.mode == UnicityMode::Strict {

@@ -4,9 +4,12 @@
 mod access;
 #[cfg(test)]
 mod access_tests;
+mod allocate;
+mod assign;
 mod authority;
 mod device;
 mod enroll;
+mod hubs;
 mod import;
 mod keys;
 mod module;
@@ -19,17 +22,20 @@ mod standing;
 mod standing_tests;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod twin;
 
 pub use import::check_row;
 pub use keys::other_holder;
 pub use twin::twin_of;
 
+use std::collections::BTreeMap;
+
 use unicity_identity::error::Subject;
-use unicity_identity::{ETag, Refusal};
+use unicity_identity::{DeviceId, ETag, HubName, Refusal, Timestamp};
 
 use crate::leaf::{Leaf, LeafEvent};
-use crate::registry::{Change, Command, Outcome, Precondition, RegistryError, RegistryView, Request};
+use crate::registry::{Actor, Change, Command, Outcome, Precondition, RegistryError, RegistryView, Request};
 use crate::service::Settings;
 
 /// What a request leads to: all of it becomes true with one journal record, or nothing does.
@@ -52,7 +58,10 @@ pub fn decide(view: &dyn RegistryView, settings: &Settings, mut request: Request
     let entropy = &mut request.entropy;
     let now = request.now;
     let (changes, event, outcome) = match request.command {
-        Command::Register(command) => register::register(view, settings, *command, now, entropy)?,
+        Command::Register(command) => {
+            let parts = register::register(view, settings, *command, now, entropy)?;
+            return finish(view, parts, request.actor, now);
+        }
         Command::PutIndividual { draft, precondition } => {
             enroll::put_individual(view, settings, *draft, &precondition, now, entropy)?
         }
@@ -85,6 +94,21 @@ pub fn decide(view: &dyn RegistryView, settings: &Settings, mut request: Request
         }
         Command::PutRevocationList(list) => authority::put_revocation_list(*list),
         Command::SetDenyRule { rule, denied } => authority::set_deny_rule(rule, denied),
+        Command::SetHub { name, edit } => hubs::set(view, settings, name, *edit, now)?,
+        Command::SetDefaultPolicy(policy) => hubs::set_default_policy(policy)?,
+        Command::PutRebalance(rebalance) => {
+            let (changes, event, outcome) = hubs::put_rebalance(view, *rebalance)?;
+            let leaf = event.map(|event| Leaf { v: 1, at: now, actor: request.actor, event });
+            return Ok(Decision { changes, leaf, outcome });
+        }
+        Command::Move(command) => {
+            let parts = transfer::relocate(view, settings, *command, now, entropy)?;
+            return finish(view, parts, request.actor, now);
+        }
+        Command::StepTransfer(command) => {
+            let parts = transfer::step(view, settings, *command, now, entropy)?;
+            return finish(view, parts, request.actor, now);
+        }
         Command::Revoke { target, reason, force } => {
             revoke::revoke(view, settings, target, reason, force, &request.actor, now, entropy)?
         }
@@ -125,10 +149,55 @@ pub fn decide(view: &dyn RegistryView, settings: &Settings, mut request: Request
             module::delete(view, settings, hub, device_id, module_id, &precondition)?
         }
     };
-    Ok(Decision { changes, leaf: Some(Leaf { v: 1, at: now, actor: request.actor, event }), outcome })
+    finish(view, (changes, Some(event), outcome), request.actor, now)
+}
+
+/// The decision of these parts, with what follows from them for every command.
+fn finish(
+    view: &dyn RegistryView,
+    (mut changes, event, outcome): OptionalParts,
+    actor: Actor,
+    now: Timestamp,
+) -> Result<Decision, RegistryError> {
+    account(view, &mut changes)?;
+    Ok(Decision { changes, leaf: event.map(|event| Leaf { v: 1, at: now, actor, event }), outcome })
+}
+
+/// Keeps count of the identities that each hub holds: what capacities and `leastLoaded` go by.
+fn account(view: &dyn RegistryView, changes: &mut Vec<Change>) -> Result<(), RegistryError> {
+    let mut difference: BTreeMap<HubName, i64> = BTreeMap::new();
+    let mut known: BTreeMap<(HubName, DeviceId), bool> = BTreeMap::new();
+    for change in changes.iter() {
+        let (hub, id, stays) = match change {
+            Change::PutDevice(device) => (&device.hub, &device.device_id, true),
+            Change::DeleteDevice(hub, id) => (hub, id, false),
+            _ => continue,
+        };
+        let key = (hub.clone(), id.clone());
+        let was = match known.get(&key) {
+            Some(was) => *was,
+            None => view.device(hub, id)?.is_some(),
+        };
+        known.insert(key, stays);
+        *difference.entry(hub.clone()).or_default() += i64::from(stays) - i64::from(was);
+    }
+    for (hub, difference) in difference {
+        if difference != 0 {
+            let load = view.hub_load(&hub)?.saturating_add_signed(difference);
+            changes.push(Change::PutHubLoad(hub, load));
+        }
+    }
+    Ok(())
 }
 
 type Parts = (Vec<Change>, LeafEvent, Outcome);
+
+/// As [`Parts`], of what may be no decision about an identity.
+type OptionalParts = (Vec<Change>, Option<LeafEvent>, Outcome);
+
+fn with_leaf((changes, event, outcome): Parts) -> OptionalParts {
+    (changes, Some(event), outcome)
+}
 
 /// Whether a write may go on, given the version of the record that is there (`service-rest.md` 2.4).
 fn check(precondition: &Precondition, stored: Option<ETag>, subject: impl FnOnce() -> Subject) -> Result<(), Refusal> {

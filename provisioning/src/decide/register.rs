@@ -1,25 +1,22 @@
 //! A proven device registers: the same assignment again, or a new one.
 
-use std::collections::BTreeSet;
-
-use unicity_identity::device::{DeviceAuthentication, DeviceStatus};
-use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms, ProvisioningStatus};
-use unicity_identity::error::KeyOwner;
-use unicity_identity::registration::{AttestationKind, Substatus};
+use unicity_identity::enrollment::{EnrollmentTerms, ProvisioningStatus};
+use unicity_identity::registration::AttestationKind;
 use unicity_identity::{
-    Attestation, ClientIdentity, CloneEvidence, ClonePolicy, Continuity, DeviceId, DeviceIdentity, EnrollmentRef,
-    Entropy, Facets, IndividualEnrollment, KeyFingerprint, LinkedHub, Refusal, Registration, StandingState, Timestamp,
-    Twin,
+    Attestation, CloneEvidence, ClonePolicy, Continuity, DeviceId, DeviceIdentity, EnrollmentRef, Entropy, Facets,
+    IndividualEnrollment, Refusal, Registration, StandingState, Timestamp,
 };
 
-use super::{Parts, keys, standing};
-use crate::allocation;
+use super::assign::{Before, Draft};
+use super::{OptionalParts, Parts, allocate, keys, standing, transfer, with_leaf};
+use crate::allocation::{Choice, PolicySource};
 use crate::clones;
 use crate::continuity::{self, Judgement};
-use crate::leaf::{Candidate, LeafEvent};
+use crate::leaf::LeafEvent;
 use crate::registry::{Change, Outcome, RegisterCommand, RegistryError, RegistryView, StandingVerdict};
 use crate::revoked;
-use crate::service::{Settings, UnicityMode};
+use crate::service::Settings;
+use crate::transfer::{Transfer, TransferCause, TwinFate};
 
 pub(super) fn register(
     view: &dyn RegistryView,
@@ -27,7 +24,7 @@ pub(super) fn register(
     command: RegisterCommand,
     now: Timestamp,
     entropy: &mut Entropy,
-) -> Result<Parts, RegistryError> {
+) -> Result<OptionalParts, RegistryError> {
     let id = &command.attested.registration_id;
     let individual = view.individual(id)?;
     if individual.is_none() && view.is_reserved(id)? {
@@ -53,7 +50,7 @@ pub(super) fn register(
             let parts = standing::set(view, clones::owner_of(id), verdict, now)?;
             if matches!(&parts.2, Outcome::Standing(standing) if standing.state == StandingState::Quarantined) {
                 // The registration is refused; that it was asked for is why.
-                return Ok(parts);
+                return Ok(with_leaf(parts));
             }
             (None, Some(evidence))
         }
@@ -106,7 +103,7 @@ fn continuity_of(
     Ok(Counted { counter: next.or(stored).filter(|_| stale.is_none()), stale })
 }
 
-/// The assignment: the same again, or a new one.
+/// The assignment: the same again, another one, or a transfer to one.
 #[expect(clippy::too_many_arguments, reason = "each is a different part of the state that the decision rests on")]
 fn assigned(
     view: &dyn RegistryView,
@@ -117,41 +114,93 @@ fn assigned(
     wanted_device_id: DeviceId,
     now: Timestamp,
     entropy: &mut Entropy,
-) -> Result<Parts, RegistryError> {
+) -> Result<OptionalParts, RegistryError> {
     let id = &command.attested.registration_id;
+    let hubs = view.hubs(&settings.hubs)?;
+    let pending = view.transfer(id)?.filter(Transfer::is_awaited);
     let earlier = view.registration(id)?;
-    let device = keys::device_of(view, settings, id, individual)?;
-    match (&earlier, &device) {
-        (Some(registration), Some(device))
-            if settings.hubs.by_name(&registration.hub).is_some()
-                && registration.enrollment == command.attested.enrollment
-                && registration.enrollment_etag == command.attested.enrollment_etag =>
-        {
-            // What proves a TPM is its endorsement key; what its hub knows is the key that was sent to it.
-            let known = match &terms.attestation {
-                Attestation::Tpm { .. } => command.authentication.keys().is_subset(&device.authentication.keys()),
-                _ => device.authentication.keys().contains(&command.attested.key_fingerprint),
-            };
-            match &terms.attestation {
-                _ if known => again(command, terms, registration, device, now, entropy),
-                // The spelling that a group member's keys derive from is pinned by its first registration (design rule 16): keys
-                // of the same spelling hold the one that proved it then.
-                Attestation::SymmetricKey { .. }
-                    if matches!(command.attested.enrollment, EnrollmentRef::Group(_))
-                        && !command.authentication.keys().contains(&registration.key_fingerprint) =>
-                {
-                    Err(Refusal::WrongKey { subject: format!("registration {id}") }.into())
-                }
-                // The hub identity has other keys: an operator changed them, or a certificate or TPM proved a new one. What the
-                // enrollment says counts.
-                _ => {
-                    let device = Some(device.clone());
-                    assign(view, settings, command, individual, terms, wanted_device_id, earlier, device, now, entropy)
-                }
-            }
-        }
-        _ => assign(view, settings, command, individual, terms, wanted_device_id, earlier, device, now, entropy),
+    let device = keys::device_of(view, &hubs, id, individual)?;
+    let circumstances = &command.circumstances;
+    let source = match &command.attested.enrollment {
+        EnrollmentRef::Individual(_) => PolicySource::Individual,
+        EnrollmentRef::Group(_) => PolicySource::Group,
+    };
+    if let Some(pending) = &pending
+        && !transfer::may_be_redirected(pending, &hubs, circumstances)
+    {
+        let transfer = Box::new(pending.clone());
+        return Ok((Vec::new(), None, Outcome::Transferring { transfer, displaced: None }));
     }
+    let subject = allocate::Subject { registration_id: id, terms, source, individual };
+    let current = earlier.as_ref().filter(|registration| hubs.by_name(&registration.hub).is_some());
+    let stays_by_default = circumstances.stays_by_default;
+    let goal = allocate::goal(view, settings, &hubs, &subject, current, &circumstances.live, stays_by_default)?;
+    let is_same =
+        matches!((&goal.choice, current), (Choice::Hub(hub) | Choice::Stay(hub), Some(now)) if now.hub == *hub);
+    if is_same
+        && goal.fate == TwinFate::Keep
+        && let (Some(registration), Some(device)) = (&earlier, &device)
+        && hubs.by_name(&registration.hub).is_some_and(|hub| !hub.is_remote())
+        && registration.enrollment == command.attested.enrollment
+        && registration.enrollment_etag == command.attested.enrollment_etag
+    {
+        // What proves a TPM is its endorsement key; what its hub knows is the key that was sent to it.
+        let known = match &terms.attestation {
+            Attestation::Tpm { .. } => command.authentication.keys().is_subset(&device.authentication.keys()),
+            _ => device.authentication.keys().contains(&command.attested.key_fingerprint),
+        };
+        if known {
+            return again(command, terms, registration, device, now, entropy).map(with_leaf);
+        }
+    }
+    if let Some(registration) = &earlier
+        && device.is_some()
+        && hubs.by_name(&registration.hub).is_some()
+        && registration.enrollment == command.attested.enrollment
+        && registration.enrollment_etag == command.attested.enrollment_etag
+    {
+        check_spelling(command, terms, registration, device.as_ref())?;
+    }
+    let draft = Draft {
+        registration_id: id.clone(),
+        enrollment: command.attested.enrollment.clone(),
+        enrollment_etag: command.attested.enrollment_etag,
+        kind: kind_of(&terms.attestation),
+        key_fingerprint: command.attested.key_fingerprint,
+        authentication: command.authentication.clone(),
+        iot_edge: terms.iot_edge,
+        initial_twin: terms.initial_twin.clone(),
+        payload: terms.payload.clone(),
+        device_payload: command.device_payload.clone(),
+        device_id: wanted_device_id,
+        operation_id: entropy.operation_id(),
+        note: goal.note.clone(),
+        cause: TransferCause::Registration,
+    };
+    let before = Before { individual, registration: earlier, device, transfer: None };
+    let (mut changes, leaf, outcome) =
+        transfer::toward(view, settings, &hubs, draft, before, pending.as_ref(), goal, now, entropy)?;
+    if let (Some(key), Some(individual)) = (&command.storage_root_key, individual) {
+        changes.extend(with_storage_root_key(individual, key));
+    }
+    Ok((changes, leaf, outcome))
+}
+
+/// The spelling that a group member's keys derive from is pinned by its first registration (design rule 16): keys of the same
+/// spelling hold the one that proved it then. Whatever else proves a new key counts, since the enrollment says so.
+fn check_spelling(
+    command: &RegisterCommand,
+    terms: &EnrollmentTerms,
+    registration: &Registration,
+    device: Option<&DeviceIdentity>,
+) -> Result<(), Refusal> {
+    let known = device.is_some_and(|device| device.authentication.keys().contains(&command.attested.key_fingerprint));
+    let is_derived = matches!(terms.attestation, Attestation::SymmetricKey { .. })
+        && matches!(command.attested.enrollment, EnrollmentRef::Group(_));
+    if is_derived && !known && !command.authentication.keys().contains(&registration.key_fingerprint) {
+        return Err(Refusal::WrongKey { subject: format!("registration {}", registration.registration_id) });
+    }
+    Ok(())
 }
 
 /// A revocation that was decided since the device proved itself counts, synced or not.
@@ -234,151 +283,7 @@ fn again(
     Ok((vec![Change::PutRegistration(Box::new(renewed))], event, outcome))
 }
 
-#[expect(clippy::too_many_arguments, reason = "each is a different part of the state that the decision rests on")]
-fn assign(
-    view: &dyn RegistryView,
-    settings: &Settings,
-    command: &RegisterCommand,
-    individual: Option<&IndividualEnrollment>,
-    terms: &EnrollmentTerms,
-    wanted_device_id: DeviceId,
-    earlier: Option<Registration>,
-    own_device: Option<DeviceIdentity>,
-    now: Timestamp,
-    entropy: &mut Entropy,
-) -> Result<Parts, RegistryError> {
-    let attested = &command.attested;
-    let id = &attested.registration_id;
-    // Whoever is assigned stays where it is, as long as that hub is linked: re-provisioning policies move devices.
-    let kept = earlier.as_ref().and_then(|registration| settings.hubs.by_name(&registration.hub));
-    let candidates = candidates(settings, terms);
-    let hub = match kept {
-        Some(hub) => hub,
-        None => allocate(terms, &candidates, id)?,
-    };
-    let device_id = match (&earlier, kept) {
-        (Some(registration), Some(_)) => registration.device_id.clone(),
-        _ => wanted_device_id,
-    };
-    let mut changes = Vec::new();
-    let mut warnings = Vec::new();
-    let there = view.device(&hub.name, &device_id)?;
-    let adopted = there.is_some() && kept.is_none();
-    let foreign = there.clone().filter(|device| device.registration.as_ref() != Some(id));
-    if let Some(other) = &foreign {
-        let holder = match &other.registration {
-            Some(holder) => format!("registration {holder}"),
-            None => "an identity made by hand".to_owned(),
-        };
-        let refusal = Refusal::DeviceIdInUse { hub: hub.name.clone(), device_id: device_id.clone(), holder };
-        match settings.mode {
-            UnicityMode::Strict => return Err(refusal.into()),
-            UnicityMode::Compat => warnings.push(refusal.to_string()),
-        }
-    }
-    let is_new = there.is_none();
-    let device = new_device(hub, device_id, there, command.authentication.clone(), id, terms, now, entropy);
-    if is_new && let Some(initial) = &terms.initial_twin {
-        let client = ClientIdentity { hub: device.hub.clone(), device_id: device.device_id.clone(), module_id: None };
-        match Twin::new(client, device.generation, now).with_initial(initial, now) {
-            Ok(twin) => changes.push(Change::PutTwin(Box::new(twin))),
-            // Enrollments are checked when they are written, but those of earlier versions were not. Its content is private.
-            Err(_) => warnings.push("the initial twin breaks a rule for twins, and was left out".to_owned()),
-        }
-    }
-    let owner = KeyOwner::Registration(id.clone());
-    let before = keys::held(individual, own_device.as_ref());
-    let after = keys::held(individual, Some(&device));
-    warnings.extend(keys::transfer(view, settings, &owner, &before, &after, &mut changes)?);
-    if let Some(other) = &foreign {
-        release_adopted(view, other, &owner, &after, &mut changes)?;
-    }
-    // Of an identity that was another's, whoever is connected came in with the other's key.
-    let displaced = foreign
-        .as_ref()
-        .or(own_device
-            .as_ref()
-            .filter(|own| own.authentication.keys() != device.authentication.keys() || own.hub != device.hub))
-        .map(|own| ClientIdentity { hub: own.hub.clone(), device_id: own.device_id.clone(), module_id: None });
-    if let Some(left) = own_device.filter(|own| (&own.hub, &own.device_id) != (&device.hub, &device.device_id)) {
-        // U1: one live assignment. The identity at a hub that is linked no longer ends with it.
-        super::device::end(view, settings, &left.hub, &left.device_id, &mut changes)?;
-    }
-    let registration = Registration {
-        registration_id: id.clone(),
-        enrollment: attested.enrollment.clone(),
-        enrollment_etag: attested.enrollment_etag,
-        kind: kind_of(&terms.attestation),
-        hub: device.hub.clone(),
-        device_id: device.device_id.clone(),
-        generation: device.generation,
-        substatus: match (&earlier, adopted) {
-            (Some(earlier), _) if kept.is_some() => earlier.substatus,
-            (_, true) => Substatus::ReprovisionedToInitialAssignment,
-            _ => Substatus::InitialAssignment,
-        },
-        key_fingerprint: attested.key_fingerprint,
-        operation_id: entropy.operation_id(),
-        payload: terms.payload.clone(),
-        device_payload: command.device_payload.clone(),
-        etag: entropy.etag(),
-        created: earlier.as_ref().map_or(now, |registration| registration.created),
-        updated: now,
-    };
-    let event = LeafEvent::Registered {
-        registration_id: id.clone(),
-        enrollment: registration.enrollment.clone(),
-        hub: registration.hub.clone(),
-        device_id: registration.device_id.clone(),
-        generation: registration.generation,
-        key_fingerprint: registration.key_fingerprint,
-        device_keys: device.authentication.keys().into_iter().collect(),
-        operation_id: registration.operation_id.clone(),
-        policy: match (kept, terms.allocation) {
-            (Some(_), _) => "kept",
-            (None, Some(AllocationPolicy::Static)) => "static",
-            (None, _) => "hashed",
-        }
-        .to_owned(),
-        candidates: candidates.iter().map(|hub| Candidate { hub: hub.name.clone(), weight: hub.weight }).collect(),
-        warnings,
-    };
-    if let (Some(key), Some(individual)) = (&command.storage_root_key, individual) {
-        changes.extend(with_storage_root_key(individual, key));
-    }
-    changes.push(Change::PutDevice(Box::new(device)));
-    changes.push(Change::PutRegistration(Box::new(registration.clone())));
-    let registration = Box::new(registration);
-    Ok((changes, event, Outcome::Registered { registration, displaced, continuity: None, stale: None }))
-}
-
-/// An identity that compat mode takes from another owner: the keys that it had are that owner's no longer, but for those of its
-/// enrollment.
-fn release_adopted(
-    view: &dyn RegistryView,
-    adopted: &DeviceIdentity,
-    owner: &KeyOwner,
-    held_now: &BTreeSet<KeyFingerprint>,
-    changes: &mut Vec<Change>,
-) -> Result<(), RegistryError> {
-    let former = keys::owner_of(adopted);
-    let individual = match &adopted.registration {
-        Some(registration) => view.individual(registration)?,
-        None => None,
-    };
-    let kept = keys::held(individual.as_ref(), None);
-    for key in adopted.authentication.keys().difference(&kept) {
-        if view.key_owner(key)?.as_ref() == Some(&former) {
-            changes.push(match held_now.contains(key) {
-                true => Change::PutKey(*key, owner.clone()),
-                false => Change::DeleteKey(*key),
-            });
-        }
-    }
-    Ok(())
-}
-
-fn kind_of(attestation: &Attestation) -> AttestationKind {
+pub(super) fn kind_of(attestation: &Attestation) -> AttestationKind {
     match attestation {
         Attestation::SymmetricKey { .. } => AttestationKind::SymmetricKey,
         Attestation::Tpm { .. } => AttestationKind::Tpm,
@@ -395,70 +300,4 @@ fn with_storage_root_key(individual: &IndividualEnrollment, key: &[u8]) -> Optio
         _ => return None,
     }
     Some(Change::PutIndividual(Box::new(learned)))
-}
-
-/// The hubs that may take a device of these terms, in the order of the configuration.
-fn candidates<'a>(settings: &'a Settings, terms: &EnrollmentTerms) -> Vec<&'a LinkedHub> {
-    settings
-        .hubs
-        .iter()
-        .filter(|hub| hub.apply_allocation)
-        .filter(|hub| {
-            terms.hubs.is_empty() || terms.hubs.iter().any(|named| *named == hub.host || hub.aliases.contains(named))
-        })
-        .collect()
-}
-
-fn allocate<'a>(
-    terms: &EnrollmentTerms,
-    candidates: &[&'a LinkedHub],
-    id: &unicity_identity::RegistrationId,
-) -> Result<&'a LinkedHub, Refusal> {
-    let none = |why: String| Refusal::NoHub { registration_id: id.clone(), why };
-    match terms.allocation {
-        Some(AllocationPolicy::Static) => match terms.hubs.first() {
-            None => Err(none("the static policy needs a hub named in the enrollment".into())),
-            Some(named) => candidates
-                .iter()
-                .find(|hub| *named == hub.host || hub.aliases.contains(named))
-                .copied()
-                .ok_or_else(|| none(format!("hub {named} is not linked, or takes no new devices"))),
-        },
-        Some(AllocationPolicy::Hashed) | None => allocation::choose(candidates.iter().copied(), id).ok_or_else(|| {
-            let named: Vec<_> = terms.hubs.iter().map(ToString::to_string).collect();
-            none(if named.is_empty() {
-                "no hub is linked that takes new devices".into()
-            } else {
-                format!("none of {} is linked and takes new devices", named.join(", "))
-            })
-        }),
-    }
-}
-
-#[expect(clippy::too_many_arguments, reason = "a record's fields, from as many sources")]
-fn new_device(
-    hub: &LinkedHub,
-    device_id: DeviceId,
-    there: Option<DeviceIdentity>,
-    authentication: DeviceAuthentication,
-    id: &unicity_identity::RegistrationId,
-    terms: &EnrollmentTerms,
-    now: Timestamp,
-    entropy: &mut Entropy,
-) -> DeviceIdentity {
-    DeviceIdentity {
-        hub: hub.name.clone(),
-        device_id,
-        // An identity that is adopted goes on living; only one made anew begins a new life.
-        generation: there.as_ref().map_or_else(|| entropy.generation(), |device| device.generation),
-        etag: entropy.etag(),
-        // Registering again does not undo an operator's disabling.
-        status: there.as_ref().map_or(DeviceStatus::Enabled, |device| device.status),
-        status_reason: there.as_ref().and_then(|device| device.status_reason.clone()),
-        status_updated: there.as_ref().and_then(|device| device.status_updated),
-        authentication,
-        registration: Some(id.clone()),
-        iot_edge: terms.iot_edge,
-        created: there.as_ref().map_or(now, |device| device.created),
-    }
 }

@@ -88,7 +88,7 @@ impl Ending<'_> {
         individual: Option<&IndividualEnrollment>,
         registration: Option<&Registration>,
     ) -> Result<bool, Fault> {
-        let device = device_of(self.view, self.settings, id, individual)?;
+        let device = device_of(self.view, self.view.hubs(&self.settings.hubs)?.as_ref(), id, individual)?;
         let mut keys = held(individual, device.as_ref());
         keys.extend(registration.map(|registration| registration.key_fingerprint));
         let mut ended = individual.is_some_and(|enrollment| self.individual(enrollment));
@@ -159,7 +159,7 @@ impl Ending<'_> {
 fn is_known(view: &dyn RegistryView, settings: &Settings, id: &RegistrationId) -> Result<bool, Fault> {
     Ok(view.individual(id)?.is_some()
         || view.registration(id)?.is_some()
-        || device_of(view, settings, id, None)?.is_some())
+        || device_of(view, view.hubs(&settings.hubs)?.as_ref(), id, None)?.is_some())
 }
 
 #[expect(clippy::too_many_arguments, reason = "what the decision rests on")]

@@ -56,19 +56,14 @@ fn symmetric(n: u8) -> EnrollmentTerms {
 
 impl World {
     fn new() -> Self {
-        let hub = LinkedHub {
-            name: "a".parse().unwrap(),
-            host: "a.local".parse().unwrap(),
-            aliases: vec![],
-            weight: 1,
-            apply_allocation: true,
-        };
+        let hub = LinkedHub::local("a".parse().unwrap(), "a.local".parse().unwrap());
         let settings = Settings {
             id_scope: "0ne00000001".parse().unwrap(),
             hubs: HubDirectory::new(vec![hub]).unwrap(),
             mode: UnicityMode::Strict,
             allow_shared: Default::default(),
             clones: Default::default(),
+            allocation: Default::default(),
             token_skew_seconds: 300,
             payload_bytes_max: 8192,
         };
@@ -159,6 +154,7 @@ impl World {
             storage_root_key: None,
             device_payload: None,
             continuity: Default::default(),
+            circumstances: Default::default(),
         })))
     }
 

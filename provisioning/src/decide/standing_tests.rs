@@ -22,13 +22,7 @@ use crate::service::{CloneSettings, UnicityMode};
 const START: u64 = 1_767_323_045_678;
 
 fn settings(policy: ClonePolicy, continuity: bool) -> Settings {
-    let hub = LinkedHub {
-        name: "a".parse().unwrap(),
-        host: "a.local".parse().unwrap(),
-        aliases: vec![],
-        weight: 1,
-        apply_allocation: true,
-    };
+    let hub = LinkedHub::local("a".parse().unwrap(), "a.local".parse().unwrap());
     Settings {
         id_scope: "0ne00000001".parse().unwrap(),
         hubs: HubDirectory::new(vec![hub]).unwrap(),
@@ -37,6 +31,7 @@ fn settings(policy: ClonePolicy, continuity: bool) -> Settings {
         payload_bytes_max: 8192,
         allow_shared: Default::default(),
         clones: CloneSettings { policy, continuity },
+        allocation: Default::default(),
     }
 }
 
@@ -137,6 +132,7 @@ impl World {
             storage_root_key: None,
             device_payload: None,
             continuity,
+            circumstances: Default::default(),
         })))
     }
 }

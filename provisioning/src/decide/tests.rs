@@ -12,7 +12,7 @@ use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms, Provisioni
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
     Attestation, DeviceIdentity, DeviceStatus, EnrollmentGroupId, EnrollmentRef, Entropy, HubDirectory, HubName,
-    KeyFingerprint, KeySlot, LinkedHub, Refusal, Registration, RegistrationId, Sealed, Timestamp, TwinEdit,
+    HubTerms, KeyFingerprint, KeySlot, LinkedHub, Refusal, Registration, RegistrationId, Sealed, Timestamp, TwinEdit,
 };
 
 use super::*;
@@ -41,13 +41,7 @@ impl DerefMut for World {
 }
 
 fn hub(name: &str) -> LinkedHub {
-    LinkedHub {
-        name: name.parse().unwrap(),
-        host: format!("{name}.local").parse().unwrap(),
-        aliases: vec![],
-        weight: 1,
-        apply_allocation: true,
-    }
+    LinkedHub::local(name.parse().unwrap(), format!("{name}.local").parse().unwrap())
 }
 
 fn settings(hubs: &[&str], mode: UnicityMode) -> Settings {
@@ -59,6 +53,7 @@ fn settings(hubs: &[&str], mode: UnicityMode) -> Settings {
         token_skew_seconds: 300,
         payload_bytes_max: 8192,
         clones: Default::default(),
+        allocation: Default::default(),
     }
 }
 
@@ -176,6 +171,7 @@ impl World {
             storage_root_key: None,
             device_payload: None,
             continuity: Default::default(),
+            circumstances: Default::default(),
         }));
         match self.run(settings, command)?.outcome {
             Outcome::Registered { registration, .. } => Ok(*registration),
@@ -427,6 +423,7 @@ fn registers(world: &mut World, settings: &Settings, name: &str) -> Decision {
         storage_root_key: None,
         device_payload: None,
         continuity: Default::default(),
+        circumstances: Default::default(),
     };
     world.run(settings, Command::Register(Box::new(command))).unwrap()
 }
@@ -479,7 +476,11 @@ fn allocation_keeps_to_the_enrollments_hubs() {
     assert!(unknown.to_string().contains("z.local") && unknown.to_string().contains("a.local"), "{unknown}");
     assert!(world.put(&settings, "d", None, only(&[], Some(AllocationPolicy::Static)), Precondition::Any).is_err());
     let closed = Settings {
-        hubs: HubDirectory::new(vec![LinkedHub { apply_allocation: false, ..hub("a") }]).unwrap(),
+        hubs: HubDirectory::new(vec![LinkedHub {
+            terms: HubTerms { apply_allocation: false, ..Default::default() },
+            ..hub("a")
+        }])
+        .unwrap(),
         ..settings.clone()
     };
     let mut world = World::default();

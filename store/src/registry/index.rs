@@ -453,6 +453,11 @@ impl Snapshot {
                 open(Table::Modules)?,
                 open(Table::Imports)?,
                 open(Table::AccessPolicies)?,
+                open(Table::Hubs)?,
+                open(Table::ServiceSettings)?,
+                open(Table::HubLoads)?,
+                open(Table::Transfers)?,
+                open(Table::Rebalances)?,
             ],
             meta: transaction.open_table(META)?,
         })

@@ -57,6 +57,7 @@ pub(super) struct Touched {
     pub(super) trust: bool,
     pub(super) revocations: bool,
     pub(super) denied_keys: bool,
+    pub(super) hubs: bool,
 }
 
 impl Touched {
@@ -64,6 +65,7 @@ impl Touched {
     pub(super) fn note(&mut self, table: Table, key: &[u8]) {
         self.trust |= Table::TRUST.contains(&table) || (table == Table::Denied && key >= DENIED_SERIALS);
         self.revocations |= table == Table::Revocations;
+        self.hubs |= table == Table::Hubs;
         self.denied_keys |= table == Table::Denied && key < DENIED_SERIALS;
     }
 }

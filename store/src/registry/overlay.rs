@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
+use unicity_identity::HubDirectory;
 use unicity_provisioning::{Fault, RevokedSet};
 
 use super::batches::Batches;
@@ -32,6 +33,10 @@ pub(super) struct Overlay {
     revocations: AtomicU64,
     /// All revocations, of which version.
     revoked: RwLock<Option<(u64, Arc<RevokedSet>)>>,
+    /// Rises when what an operator said of a hub was merged.
+    hub_records: AtomicU64,
+    /// The hubs as configuration and records have them, of which version.
+    hubs: RwLock<Option<(u64, Arc<HubDirectory>)>>,
     /// What imports are, so that readers know which rows are true.
     pub(super) batches: Batches,
     /// Some key may be denied; while none is, nobody looks for one.
@@ -65,6 +70,9 @@ impl Overlay {
         if touched.revocations {
             self.revocations.fetch_add(1, Ordering::Release);
         }
+        if touched.hubs {
+            self.hub_records.fetch_add(1, Ordering::Release);
+        }
         if touched.denied_keys {
             self.denies_keys.store(true, Ordering::Release);
         }
@@ -96,6 +104,22 @@ impl Overlay {
             *kept = Some((version, Arc::clone(&set)));
         }
         Ok(set)
+    }
+
+    /// All hubs; `load` puts them together when what is said of one has changed.
+    pub(super) fn hubs(&self, load: impl FnOnce() -> Result<HubDirectory, Fault>) -> Result<Arc<HubDirectory>, Fault> {
+        let version = self.hub_records.load(Ordering::Acquire);
+        if let Some((of, hubs)) = &*self.hubs.read()
+            && *of == version
+        {
+            return Ok(Arc::clone(hubs));
+        }
+        let hubs = Arc::new(load()?);
+        let mut kept = self.hubs.write();
+        if kept.as_ref().is_none_or(|(of, _)| *of < version) {
+            *kept = Some((version, Arc::clone(&hubs)));
+        }
+        Ok(hubs)
     }
 
     /// Whether some key may be denied.

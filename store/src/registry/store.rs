@@ -10,14 +10,18 @@ use futures_channel::oneshot;
 use parking_lot::Mutex;
 use unicity_audit::{Reader, VerifierKey};
 use unicity_hub::DeviceDirectory;
+use unicity_identity::enrollment::AllocationPolicy;
 use unicity_identity::error::KeyOwner;
 use unicity_identity::twin::{PROPERTIES_BYTES_MAX, TAGS_BYTES_MAX};
 use unicity_identity::{
     AccessPolicy, Authority, AuthorityName, ClientIdentity, Continuity, DenyRule, DeviceId, DeviceIdentity,
-    EnrollmentGroup, EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, ModuleId, ModuleIdentity,
-    Registration, RegistrationId, Revocation, RevocationList, RevocationTarget, Standing, Subscription, Twin,
+    EnrollmentGroup, EnrollmentGroupId, HubDirectory, HubName, HubRecord, IndividualEnrollment, KeyFingerprint,
+    ModuleId, ModuleIdentity, Registration, RegistrationId, Revocation, RevocationList, RevocationTarget, Standing,
+    Subscription, Twin,
 };
 use unicity_provisioning::import::ImportRecord;
+use unicity_provisioning::rebalance::Rebalance;
+use unicity_provisioning::transfer::Transfer;
 use unicity_provisioning::{
     Command, Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request, RevokedSet, other_holder,
 };
@@ -380,6 +384,30 @@ impl RegistryView for RegistryStore {
         self.core.view().is_reserved(id)
     }
 
+    fn hub_records(&self) -> Result<Vec<HubRecord>, Fault> {
+        self.core.view().hub_records()
+    }
+
+    fn hubs(&self, configured: &HubDirectory) -> Result<Arc<HubDirectory>, Fault> {
+        self.core.view().hubs(configured)
+    }
+
+    fn default_policy(&self) -> Result<Option<AllocationPolicy>, Fault> {
+        self.core.view().default_policy()
+    }
+
+    fn hub_load(&self, hub: &HubName) -> Result<u64, Fault> {
+        self.core.view().hub_load(hub)
+    }
+
+    fn transfer(&self, id: &RegistrationId) -> Result<Option<Transfer>, Fault> {
+        self.core.view().transfer(id)
+    }
+
+    fn rebalances(&self) -> Result<Vec<Rebalance>, Fault> {
+        self.core.view().rebalances()
+    }
+
     fn trust_version(&self) -> Option<u64> {
         self.core.view().trust_version()
     }
@@ -435,6 +463,11 @@ impl Registry for RegistryStore {
     fn list_registrations(&self, after: Option<&RegistrationId>, limit: usize) -> Result<Page<Registration>, Fault> {
         let start = after_key(after.map(|id| id.as_str().as_bytes()));
         listing::page(&self.core.view(), Table::Registrations, (start, Bound::Unbounded), limit)
+    }
+
+    fn list_transfers(&self, after: Option<&RegistrationId>, limit: usize) -> Result<Page<Transfer>, Fault> {
+        let start = after_key(after.map(|id| id.as_str().as_bytes()));
+        listing::page(&self.core.view(), Table::Transfers, (start, Bound::Unbounded), limit)
     }
 
     fn list_devices(

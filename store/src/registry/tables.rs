@@ -36,10 +36,15 @@ pub(super) enum Table {
     Modules = 13,
     Imports = 14,
     AccessPolicies = 15,
+    Hubs = 16,
+    ServiceSettings = 17,
+    HubLoads = 18,
+    Transfers = 19,
+    Rebalances = 20,
 }
 
 impl Table {
-    pub(super) const COUNT: usize = 16;
+    pub(super) const COUNT: usize = 21;
     pub(super) const ALL: [Self; Self::COUNT] = [
         Self::Individuals,
         Self::Groups,
@@ -57,6 +62,11 @@ impl Table {
         Self::Modules,
         Self::Imports,
         Self::AccessPolicies,
+        Self::Hubs,
+        Self::ServiceSettings,
+        Self::HubLoads,
+        Self::Transfers,
+        Self::Rebalances,
     ];
     /// What decides whom the service trusts to vouch for certificates.
     pub(super) const TRUST: [Self; 3] = [Self::Groups, Self::Authorities, Self::RevocationLists];
@@ -91,6 +101,11 @@ impl Table {
             Self::Modules => "modules",
             Self::Imports => "imports",
             Self::AccessPolicies => "access_policies",
+            Self::Hubs => "hubs",
+            Self::ServiceSettings => "service_settings",
+            Self::HubLoads => "hub_loads",
+            Self::Transfers => "transfers",
+            Self::Rebalances => "rebalances",
         }
     }
 
@@ -171,12 +186,34 @@ pub(super) fn write_change(change: &Change, out: &mut Vec<u8>) {
             let key = [audience.as_bytes(), b"\0", policy.name.as_str().as_bytes()];
             record::put(Table::AccessPolicies, &key, out, |out| encode(policy, out));
         }
+        Change::PutHub(hub) => {
+            record::put(Table::Hubs, &[hub.name.as_str().as_bytes()], out, |out| encode(hub, out));
+        }
+        Change::DeleteHub(name) => record::delete(Table::Hubs, &[name.as_str().as_bytes()], out),
+        Change::PutDefaultPolicy(policy) => {
+            record::put(Table::ServiceSettings, &[DEFAULT_POLICY], out, |out| encode(policy, out));
+        }
+        Change::DeleteDefaultPolicy => record::delete(Table::ServiceSettings, &[DEFAULT_POLICY], out),
+        Change::PutHubLoad(hub, load) => {
+            record::put(Table::HubLoads, &[hub.as_str().as_bytes()], out, |out| encode(load, out));
+        }
+        Change::PutTransfer(transfer) => {
+            let key = transfer.registration_id.as_str().as_bytes();
+            record::put(Table::Transfers, &[key], out, |out| encode(transfer, out));
+        }
+        Change::DeleteTransfer(id) => record::delete(Table::Transfers, &[id.as_str().as_bytes()], out),
+        Change::PutRebalance(rebalance) => {
+            record::put(Table::Rebalances, &[&rebalance.number.to_be_bytes()], out, |out| encode(rebalance, out));
+        }
     }
 }
 
 fn device_parts<'a>(hub: &'a HubName, id: &'a DeviceId) -> [&'a [u8]; 3] {
     [hub.as_str().as_bytes(), b"\0", id.as_str().as_bytes()]
 }
+
+/// The service's allocation policy, in the table of settings.
+pub(super) const DEFAULT_POLICY: &[u8] = b"allocation policy";
 
 /// The keys of all deny rules about serial numbers lie from here on; those about keys before.
 pub(super) const DENIED_SERIALS: &[u8] = b"s";

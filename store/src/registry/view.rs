@@ -5,13 +5,17 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
+use unicity_identity::enrollment::AllocationPolicy;
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
     AccessPolicy, Authority, AuthorityName, ClientIdentity, Continuity, DenyRule, DeviceId, DeviceIdentity,
-    EnrollmentGroup, EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, ModuleId, ModuleIdentity,
-    Registration, RegistrationId, Revocation, RevocationList, RevocationTarget, Standing, Subscription, Twin,
+    EnrollmentGroup, EnrollmentGroupId, HubDirectory, HubName, HubRecord, IndividualEnrollment, KeyFingerprint,
+    ModuleId, ModuleIdentity, Registration, RegistrationId, Revocation, RevocationList, RevocationTarget, Standing,
+    Subscription, Twin,
 };
 use unicity_provisioning::import::{ImportRecord, ImportState};
+use unicity_provisioning::rebalance::Rebalance;
+use unicity_provisioning::transfer::Transfer;
 use unicity_provisioning::{Fault, RegistryView, RevokedSet};
 
 use super::batches::{Stored, of_import, split};
@@ -21,7 +25,8 @@ use super::layer::{Known, Layer, Touched};
 use super::listing;
 use super::overlay::Overlay;
 use super::tables::{
-    DENIED_SERIALS, Table, client_key, decode, deny_key, device_key, module_bounds, module_key, owner_key, target_key,
+    DEFAULT_POLICY, DENIED_SERIALS, Table, client_key, decode, deny_key, device_key, module_bounds, module_key,
+    owner_key, target_key,
 };
 
 /// State to read: the layers before the index, the newest first.
@@ -281,6 +286,35 @@ impl RegistryView for View<'_> {
 
     fn access_policies(&self) -> Result<Vec<AccessPolicy>, Fault> {
         listing::all(self, Table::AccessPolicies)
+    }
+
+    fn hub_records(&self) -> Result<Vec<HubRecord>, Fault> {
+        listing::all(self, Table::Hubs)
+    }
+
+    fn hubs(&self, configured: &HubDirectory) -> Result<Arc<HubDirectory>, Fault> {
+        let load = || Ok(configured.with_records(&self.hub_records()?));
+        match self.writer.filter(|writer| writer.decided.touched().hubs) {
+            None => self.overlay.hubs(load),
+            // Rare, and over with the next sync.
+            Some(_) => load().map(Arc::new),
+        }
+    }
+
+    fn default_policy(&self) -> Result<Option<AllocationPolicy>, Fault> {
+        self.get(Table::ServiceSettings, DEFAULT_POLICY)
+    }
+
+    fn hub_load(&self, hub: &HubName) -> Result<u64, Fault> {
+        Ok(self.get(Table::HubLoads, hub.as_str().as_bytes())?.unwrap_or(0))
+    }
+
+    fn transfer(&self, id: &RegistrationId) -> Result<Option<Transfer>, Fault> {
+        self.get(Table::Transfers, id.as_str().as_bytes())
+    }
+
+    fn rebalances(&self) -> Result<Vec<Rebalance>, Fault> {
+        listing::all(self, Table::Rebalances)
     }
 
     fn import(&self, number: u32) -> Result<Option<ImportRecord>, Fault> {

@@ -27,13 +27,7 @@ pub const HUB: &str = "default";
 pub const GROUP: &str = "fleet";
 
 pub fn settings() -> Arc<Settings> {
-    let hub = LinkedHub {
-        name: HUB.parse().unwrap(),
-        host: "hub.local".parse().unwrap(),
-        aliases: vec![],
-        weight: 1,
-        apply_allocation: true,
-    };
+    let hub = LinkedHub::local(HUB.parse().unwrap(), "hub.local".parse().unwrap());
     Arc::new(Settings {
         id_scope: "0ne00000001".parse().unwrap(),
         hubs: HubDirectory::new(vec![hub]).unwrap(),
@@ -42,6 +36,7 @@ pub fn settings() -> Arc<Settings> {
         token_skew_seconds: 300,
         payload_bytes_max: 8192,
         clones: Default::default(),
+        allocation: Default::default(),
     })
 }
 
@@ -141,6 +136,7 @@ pub fn register_with(group: &EnrollmentGroup, n: u64, slots: [KeySlot; 2]) -> Re
         storage_root_key: None,
         device_payload: None,
         continuity: Default::default(),
+        circumstances: Default::default(),
     };
     request(Command::Register(Box::new(command)), n)
 }

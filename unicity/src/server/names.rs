@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use unicity_identity::{HubDirectory, HubHost, HubName, LinkedHub};
+use unicity_identity::{HubDirectory, HubHost, HubName, HubTerms, LinkedHub};
 
 use crate::config::{Config, HubConfig};
 use crate::error::{CommandError, Context as _, Outcome};
@@ -104,13 +104,8 @@ pub(crate) fn resolve(
         } else if !host.as_str().contains('.') {
             warnings.push(format!("hub host {host} has no dot, which breaks the C device SDK"));
         }
-        hubs.push(LinkedHub {
-            name: hub.name.clone(),
-            host,
-            aliases,
-            weight: hub.weight,
-            apply_allocation: hub.apply_allocation,
-        });
+        let terms = HubTerms { weight: hub.weight, apply_allocation: hub.apply_allocation, ..HubTerms::default() };
+        hubs.push(LinkedHub { aliases, terms, ..LinkedHub::local(hub.name.clone(), host) });
     }
     let partitions = configured.iter().map(|hub| (hub.name.clone(), hub.partitions)).collect();
     let hubs = HubDirectory::new(hubs).map_err(|error| {

@@ -94,6 +94,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         token_skew_seconds: *limits.token_skew_seconds.get_ref(),
         payload_bytes_max: size(*limits.payload_bytes_max.get_ref()),
         clones: config.clones,
+        allocation: Default::default(),
     });
     let (registry, boot) = durable::open_registry(&data, &config, settings.clone())?;
     let policy_keys = Arc::new(policies::Keys::new(&data, &instance, &names));

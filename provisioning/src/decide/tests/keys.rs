@@ -56,6 +56,7 @@ impl World {
             storage_root_key: None,
             device_payload: None,
             continuity: Default::default(),
+            circumstances: Default::default(),
         };
         self.run(settings, Command::Register(Box::new(command)))
     }

@@ -1,19 +1,19 @@
-//! Which hub a device goes to: weighted rendezvous hashing, so that adding or removing a hub moves only its share.
+//! Weighted rendezvous hashing: adding or removing a hub moves only its share.
 //!
 //! For each candidate, `u` in (0, 1) comes from the first 64 bits of SHA-256 over a label, the hub's name and the registration
 //! id; the hub with the largest `weight / -log2(u)` wins. The logarithm is computed in integers, bit by bit, so that every
 //! machine gives the same answer: a different one would move fleets (design rule 15).
 
 use ring::digest;
-use unicity_identity::{HubName, LinkedHub, RegistrationId};
+use unicity_identity::{HubName, LinkedHub};
 
-/// 64 bits of a hash that depend on hub and device only.
-fn point(hub: &HubName, registration_id: &RegistrationId) -> u64 {
+/// 64 bits of a hash that depend on hub and key only; the key is the registration id, or what devices share that are to stay together.
+fn point(hub: &HubName, key: &str) -> u64 {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(b"unicity allocation 1\0");
     context.update(hub.as_str().as_bytes());
     context.update(b"\0");
-    context.update(registration_id.as_str().as_bytes());
+    context.update(key.as_bytes());
     let hash = context.finish();
     let mut first = [0; 8];
     first.copy_from_slice(&hash.as_ref()[..8]);
@@ -39,21 +39,51 @@ fn negative_log2(point: u64) -> u64 {
     ((u64::from(leading) + 1) << FRACTION_BITS).saturating_sub(log2_of_mantissa).max(1)
 }
 
-/// The candidate that takes this device, or `None` if there is no candidate of weight above 0. Equal scores, which needs two
+/// What a hub bids for a key: the highest bid takes it. Ordered exactly, without rounding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bid {
+    weight: u32,
+    negative_log2: u64,
+}
+
+impl Bid {
+    /// The bid of a hub of this weight, 1 or more.
+    #[must_use]
+    pub fn of(hub: &HubName, weight: u32, key: &str) -> Self {
+        Self { weight, negative_log2: negative_log2(point(hub, key)) }
+    }
+
+    /// Thousandths of `weight / -log2(u)`, for people; bids that differ may show the same.
+    #[must_use]
+    pub fn to_millis(self) -> u64 {
+        let scaled = (u128::from(self.weight) * 1000) << 48;
+        u64::try_from(scaled / u128::from(self.negative_log2)).unwrap_or(u64::MAX)
+    }
+}
+
+impl Ord for Bid {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        // weight_a / log_a against weight_b / log_b, multiplied out.
+        (u128::from(self.weight) * u128::from(other.negative_log2))
+            .cmp(&(u128::from(other.weight) * u128::from(self.negative_log2)))
+    }
+}
+
+impl PartialOrd for Bid {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The candidate with the highest bid, or `None` if there is no candidate of weight above 0. Equal bids, which needs two
 /// equal hashes, go to the smaller name; the order of the candidates does not matter.
 #[must_use]
-pub fn choose<'a>(
-    candidates: impl IntoIterator<Item = &'a LinkedHub>,
-    registration_id: &RegistrationId,
-) -> Option<&'a LinkedHub> {
+pub fn choose<'a>(candidates: impl IntoIterator<Item = &'a LinkedHub>, key: &str) -> Option<&'a LinkedHub> {
     candidates
         .into_iter()
-        .filter(|hub| hub.weight > 0)
-        .map(|hub| (hub, u128::from(negative_log2(point(&hub.name, registration_id)))))
-        .max_by(|(a, log_a), (b, log_b)| {
-            // weight_a / log_a against weight_b / log_b, multiplied out.
-            (u128::from(a.weight) * log_b).cmp(&(u128::from(b.weight) * log_a)).then_with(|| b.name.cmp(&a.name))
-        })
+        .filter(|hub| hub.terms.weight > 0)
+        .map(|hub| (hub, Bid::of(&hub.name, hub.terms.weight, key)))
+        .max_by(|(a, bid_a), (b, bid_b)| bid_a.cmp(bid_b).then_with(|| b.name.cmp(&a.name)))
         .map(|(hub, _)| hub)
 }
 
@@ -64,17 +94,9 @@ mod tests {
     use super::*;
 
     fn hub(name: &str, weight: u32) -> LinkedHub {
-        LinkedHub {
-            name: name.parse().unwrap(),
-            host: format!("{name}.local").parse().unwrap(),
-            aliases: vec![],
-            weight,
-            apply_allocation: true,
-        }
-    }
-
-    fn id(text: &str) -> RegistrationId {
-        text.parse().unwrap()
+        let mut hub = LinkedHub::local(name.parse().unwrap(), format!("{name}.local").parse().unwrap());
+        hub.terms.weight = weight;
+        hub
     }
 
     #[test]
@@ -94,10 +116,10 @@ mod tests {
     fn test_vectors() {
         let hubs = [hub("alpha", 1), hub("beta", 2), hub("gamma", 7)];
         let chosen: Vec<&str> =
-            VECTORS.iter().map(|(device, _)| choose(&hubs, &id(device)).unwrap().name.as_str()).collect();
+            VECTORS.iter().map(|(device, _)| choose(&hubs, device).unwrap().name.as_str()).collect();
         let expected: Vec<&str> = VECTORS.iter().map(|(_, hub)| *hub).collect();
         assert_eq!(chosen, expected);
-        assert_eq!(point(&hubs[0].name, &id("dev-0001")), 0xbe22_7090_b0c8_2bfc, "point of alpha and dev-0001");
+        assert_eq!(point(&hubs[0].name, "dev-0001"), 0xbe22_7090_b0c8_2bfc, "point of alpha and dev-0001");
     }
 
     const VECTORS: &[(&str, &str)] = &[
@@ -116,7 +138,7 @@ mod tests {
         let hubs = [hub("alpha", 1), hub("beta", 2), hub("gamma", 7)];
         let mut counts = std::collections::BTreeMap::new();
         for n in 0..20_000 {
-            *counts.entry(choose(&hubs, &id(&format!("d{n}"))).unwrap().name.to_string()).or_insert(0u32) += 1;
+            *counts.entry(choose(&hubs, &format!("d{n}")).unwrap().name.to_string()).or_insert(0u32) += 1;
         }
         // Six standard deviations of a binomial share of 20,000.
         for (name, share) in [("alpha", 0.1), ("beta", 0.2), ("gamma", 0.7)] {
@@ -129,7 +151,7 @@ mod tests {
         #[test]
         fn only_the_share_of_a_new_hub_moves(weights in proptest::collection::vec(1u32..1000, 1..6), n in 0u32..1_000_000) {
             let hubs: Vec<_> = weights.iter().enumerate().map(|(i, w)| hub(&format!("h{i}"), *w)).collect();
-            let device = id(&format!("device-{n}"));
+            let device = format!("device-{n}");
             let before = choose(&hubs[..hubs.len() - 1], &device).map(|h| h.name.clone());
             let after = choose(&hubs, &device).unwrap().name.clone();
             let newest = hubs.last().unwrap().name.clone();
@@ -139,7 +161,7 @@ mod tests {
         #[test]
         fn the_order_of_candidates_does_not_matter(n in 0u32..1_000_000) {
             let (a, b, c) = (hub("a", 3), hub("b", 5), hub("c", 11));
-            let device = id(&format!("device-{n}"));
+            let device = format!("device-{n}");
             let one = choose([&a, &b, &c], &device).unwrap().name.clone();
             let other = choose([&c, &a, &b], &device).unwrap().name.clone();
             prop_assert_eq!(one, other);

@@ -1,0 +1,46 @@
+//! Rebalances: moving devices to where the policies in force would put them now, at a rate that an operator chose.
+
+use serde::{Deserialize, Serialize};
+use unicity_identity::{HubName, RegistrationId, Timestamp};
+
+use crate::registry::Actor;
+
+/// Where a rebalance stands. Stored: new variants go to the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RebalanceState {
+    /// It walks the registrations.
+    Running,
+    /// An operator stopped it; it can go on.
+    Stopped,
+    /// It has seen all of them.
+    Done,
+}
+
+/// A rebalance, kept so that a restart goes on with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rebalance {
+    /// Its number, from 1.
+    pub number: u32,
+    /// Where it stands.
+    pub state: RebalanceState,
+    /// Most moves a second.
+    pub rate: u32,
+    /// Only devices of this hub; `None`: all.
+    pub from: Option<HubName>,
+    /// Up to which registration id it has looked.
+    pub cursor: Option<RegistrationId>,
+    /// Registrations looked at.
+    pub seen: u64,
+    /// Registrations that were there when it began, for the progress.
+    pub expected: u64,
+    /// Moves done or, to and from remote hubs, begun.
+    pub moved: u64,
+    /// Moves that could not be made now.
+    pub skipped: u64,
+    /// Who asked for it.
+    pub by: Actor,
+    /// When it began.
+    pub begun: Timestamp,
+    /// When it last advanced.
+    pub updated: Timestamp,
+}
