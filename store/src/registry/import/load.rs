@@ -21,10 +21,11 @@ use crate::registry::view::Claim;
 use crate::registry::writer::{Claims, Queued, Work};
 use crate::vfs::fail_point;
 
-/// Records of a chunk: the writer looks each of them up, and answers nobody meanwhile; and a checkpoint waits for its transaction.
-const CHUNK: usize = 32_768;
+/// Records of a chunk: the writer looks each of them up, and answers nobody meanwhile; a checkpoint waits for its transaction, and
+/// the journal's next sync for the disk, which has the chunk to write. Larger ones make an import a little faster.
+const CHUNK: usize = 8_192;
 /// Bytes of a chunk, for rows with certificates.
-const CHUNK_BYTES: usize = 16 * 1024 * 1024;
+const CHUNK_BYTES: usize = 4 * 1024 * 1024;
 /// As in a checkpoint: bytes of disk for a byte of a row.
 const DISK_BYTES_PER_BYTE: u64 = 8;
 /// Checkpoints that a chunk waits for, so that deletions in its way reach the index.
