@@ -18,12 +18,12 @@ const CONCURRENT: usize = 64;
 /// Registrations a second of the rounds that are not as fast as can be: about what two cores do over TLS.
 const OFFERED: u64 = 1_000;
 /// How long a round without an import takes; one with takes as long as the import.
-const QUIET: Duration = Duration::from_secs(8);
+const QUIET: Duration = Duration::from_secs(12);
 const ROUNDS: usize = 3;
 /// Rows of each import.
-const ROWS: u64 = 300_000;
-/// Identities that are there at the beginning.
-const PRESENT: u64 = 100_000;
+const ROWS: u64 = 200_000;
+/// Identities that are there, and register again by turns: new ones would make each round dearer than the one before.
+const PRESENT: u64 = 300_000;
 /// The share of the rate that must be left, and the longest that all but one of a hundred may take, in milliseconds.
 const SHARE_MIN: f64 = 0.8;
 const P99_MS_MAX: f64 = 100.0;
@@ -51,6 +51,8 @@ pub(crate) fn measure(dir: &Path, cache_bytes: Option<usize>, targets: &mut Targ
         let (mut shares, mut worst) = (Vec::new(), 0f64);
         for round in 0..ROUNDS {
             let mut register = |until: &(dyn Fn() -> bool + Sync)| run(&*registry, &group, &mut next, pace, until);
+            // What the round before left to do is not this one's.
+            registry.checkpoint()?;
             let started = Instant::now();
             let without = register(&|| started.elapsed() >= QUIET)?;
             let name = format!("round-{}-{round}", pace.unwrap_or(0));
@@ -63,6 +65,7 @@ pub(crate) fn measure(dir: &Path, cache_bytes: Option<usize>, targets: &mut Targ
                 key: name,
                 manifest: None,
             };
+            registry.checkpoint()?;
             let done = AtomicBool::new(false);
             let (with, took) = std::thread::scope(|scope| {
                 let import = scope.spawn(|| -> Result<Duration, String> {
@@ -112,7 +115,7 @@ impl std::fmt::Display for Round {
     }
 }
 
-/// New members of the group register, until it is enough. With a pace, times count from when each was meant to begin.
+/// Members of the group register, until it is enough. With a pace, times count from when each was meant to begin.
 fn run(
     registry: &dyn Registry,
     group: &EnrollmentGroup,
@@ -124,7 +127,7 @@ fn run(
     let mut took_us: Vec<u32> = Vec::new();
     let mut running = FuturesUnordered::new();
     let mut submit = |meant: Instant| {
-        let answer = registry.submit(fleet::register(group, *next));
+        let answer = registry.submit(fleet::register(group, *next % PRESENT));
         *next += 1;
         async move { answer.await.map(|_| u32::try_from(meant.elapsed().as_micros()).unwrap_or(u32::MAX)) }
     };
@@ -149,7 +152,7 @@ fn run(
             if running.len() >= CONCURRENT || (!wait.is_zero() && !running.is_empty()) {
                 break;
             }
-            std::thread::sleep(wait);
+            std::thread::park_timeout(wait);
             running.push(submit(meant));
         }
     }

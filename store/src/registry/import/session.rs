@@ -14,6 +14,7 @@ use unicity_provisioning::import::{
 use unicity_provisioning::{Actor, Command, RegistryError, RegistryView as _};
 
 use super::load::{Loader, Progress};
+use super::pace::Pace;
 use super::rows::{RefusedRows, Rows};
 use super::spool::{self, Plan, Refused, Spool};
 use super::{Busy, VERDICTS_FILE, check_room, dir_of, end, submit, sweep};
@@ -38,6 +39,7 @@ pub(super) struct Session {
     /// Of each row, in a dry run: there is no spool to read them from.
     leaves: Vec<[u8; 32]>,
     refused: Vec<Refused>,
+    pace: Pace,
     _busy: Busy,
 }
 
@@ -51,6 +53,7 @@ impl Session {
         environment: Environment,
     ) -> Result<Self, ImportError> {
         let vfs = store.core.vfs.clone();
+        let pace = Pace::begin(&store);
         let new = |store, record, dir, dry_run, spool, plan| Self {
             store,
             environment: environment.clone(),
@@ -63,6 +66,7 @@ impl Session {
             rows: Rows::default(),
             leaves: Vec::new(),
             refused: Vec::new(),
+            pace,
             _busy: busy,
         };
         if dry_run {
@@ -244,6 +248,7 @@ impl Import for Session {
         if let Some(spool) = self.spool.as_mut().filter(|spool| spool.is_due()) {
             check_room(&self.store.core, 2 * spool::BUFFER_BYTES as u64)?;
             spool.write()?;
+            self.pace.done(&self.store);
         }
         Ok(())
     }
@@ -320,6 +325,7 @@ impl Import for Session {
             spool: &spool,
             refused: &mut refused,
             progress: Progress::default(),
+            pace: Pace::begin(&self.store),
         };
         let continued = loader.resume()?;
         let is_in = loader.run(&order, show)?;
