@@ -11,7 +11,9 @@ use unicity_api::{Api, FileFormat, ImportOptions, RequestContext};
 use unicity_identity::SasToken;
 use unicity_listener::UnauthenticatedPermit;
 
-use crate::{DPS_HOST, Failure, HUB_HOST, Targets, api, fleet, forget_peak, memory_kib, policy_key, write_symmetric};
+use crate::{
+    DPS_HOST, Failure, HUB_HOST, Targets, api, fleet, forget_peak, memory_kib, place, policy_key, write_symmetric,
+};
 
 /// Items of a page, as many as the service gives.
 const PAGE: &str = "1000";
@@ -143,14 +145,8 @@ async fn walk(api: &Api, list: &List) -> Result<(u64, Vec<Duration>), Failure> {
             request = request.header("x-ms-continuation", next);
         }
         let request = request.body(Full::new(bytes::Bytes::from(body.clone())))?;
-        let context = RequestContext {
-            peer: None,
-            permit: UnauthenticatedPermit::detached(),
-            stop: CancellationToken::new(),
-            chain: None,
-        };
         let started = Instant::now();
-        let answer = api.handle(request, context).await;
+        let answer = api.handle(request, context()).await;
         let (head, body) = answer.into_parts();
         let body = body.collect().await.map_err(|error| format!("the answer broke off: {error}"))?.to_bytes();
         pages.push(started.elapsed());
@@ -162,5 +158,40 @@ async fn walk(api: &Api, list: &List) -> Result<(u64, Vec<Duration>), Failure> {
         if next.is_none() {
             return Ok((items, pages));
         }
+    }
+}
+
+/// Microseconds of a request for one enrollment, at random: token and rights checked, looked up, answered as JSON.
+pub(crate) fn look_up_us(api: &Api, rows: u64, requests: u64) -> Result<f64, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let token = SasToken::create(&policy_key()?, DPS_HOST, 4_102_444_800, Some("provisioningserviceowner"));
+    runtime.block_on(async {
+        let mut took = Duration::ZERO;
+        for number in 0..requests {
+            let id = format!("factory-device-{:09}", place(number, rows)?);
+            let request = Request::builder()
+                .uri(format!("/enrollments/{id}?api-version=2021-10-01"))
+                .header("Host", DPS_HOST)
+                .header("Authorization", &token)
+                .body(Full::new(bytes::Bytes::new()))?;
+            let started = Instant::now();
+            let answer = api.handle(request, context()).await;
+            let (head, body) = answer.into_parts();
+            body.collect().await.map_err(|error| format!("the answer broke off: {error}"))?;
+            took += started.elapsed();
+            if !head.status.is_success() {
+                return Err(format!("{id}: {}", head.status).into());
+            }
+        }
+        Ok(took.as_secs_f64() * 1e6 / requests as f64)
+    })
+}
+
+fn context() -> RequestContext {
+    RequestContext {
+        peer: None,
+        permit: UnauthenticatedPermit::detached(),
+        stop: CancellationToken::new(),
+        chain: None,
     }
 }
