@@ -75,16 +75,25 @@ struct Asked {
     rows: Option<u64>,
     certificates: u64,
     cache_bytes: Option<usize>,
+    /// Of a process that [`pages::measure`] has started.
+    walk: Option<PathBuf>,
 }
 
 fn asked() -> Result<Asked, Failure> {
-    let mut asked =
-        Asked { part: None, dir: "target".into(), rows: None, certificates: CERTIFICATES, cache_bytes: None };
+    let mut asked = Asked {
+        part: None,
+        dir: "target".into(),
+        rows: None,
+        certificates: CERTIFICATES,
+        cache_bytes: None,
+        walk: None,
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(flag) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{flag} needs a value"))?;
         match flag.as_str() {
             "--part" if ["load", "registrations", "pages"].contains(&value.as_str()) => asked.part = Some(value),
+            "--walk" => asked.walk = Some(PathBuf::from(value)),
             "--dir" => asked.dir = PathBuf::from(value),
             "--rows" => asked.rows = Some(value.parse()?),
             "--certificates" => asked.certificates = value.parse()?,
@@ -97,6 +106,11 @@ fn asked() -> Result<Asked, Failure> {
 
 fn run() -> Result<bool, Failure> {
     let asked = asked()?;
+    if let Some(dir) = &asked.walk {
+        let mut targets = Targets::default();
+        pages::walk_all(dir, asked.rows.unwrap_or(PAGED), asked.cache_bytes, &mut targets)?;
+        return Ok(targets.is_met());
+    }
     let temporary = tempfile::Builder::new().prefix("bench-import-").tempdir_in(&asked.dir)?;
     let dir = temporary.path();
     let mut targets = Targets::default();
