@@ -144,7 +144,8 @@ mod tests {
     #[test]
     fn a_twin_arrives_as_it_left() {
         let twin = Twin::new(client("a"), GenerationId(7), T0);
-        let desired = json!({"tags": {"site": {"floor": 2}}, "properties": {"desired": {"rate": {"every": 5}, "old": 1}}});
+        let desired =
+            json!({"tags": {"site": {"floor": 2}}, "properties": {"desired": {"rate": {"every": 5}, "old": 1}}});
         let twin = edit(twin, TwinEdit::patch(&desired));
         let twin = edit(twin, TwinEdit::patch(&json!({"properties": {"desired": {"old": null}}})));
         let twin = edit(twin, TwinEdit::report(&json!({"state": {"on": true}, "list": [1, null]})));

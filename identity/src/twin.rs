@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::json::JsonText;
 use crate::carried::CarriedTwin;
+use crate::json::JsonText;
 use crate::{ClientIdentity, GenerationId, Refusal, Timestamp};
 
 /// Bytes of tags as compact JSON.

@@ -149,8 +149,7 @@ impl Server {
     /// A node that serves hub alpha only, whose device identities are this policy's to make.
     pub(crate) fn assigned_by(policy: &str) -> Self {
         let assigned_by = [("alpha".parse().unwrap(), policy.parse().unwrap())].into();
-        let settings =
-            ApiSettings { host_names: vec!["dps.local".into()], assigned_by, ..ApiSettings::default() };
+        let settings = ApiSettings { host_names: vec!["dps.local".into()], assigned_by, ..ApiSettings::default() };
         Self::with(settings, &["alpha"])
     }
 
