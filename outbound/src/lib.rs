@@ -2,6 +2,7 @@
 //! that operators let choose a hub.
 
 pub mod client;
+pub mod runner;
 mod step;
 
 pub use step::Step;

@@ -1,0 +1,16 @@
+//! What drives transfers: takes them up, makes their steps, waits where a hub wants to be left alone, and goes on after a restart.
+
+mod breaker;
+mod health;
+mod lane;
+mod live;
+
+use std::time::Duration;
+
+pub use breaker::{Breaker, BreakerState};
+pub use health::{HubHealth, HubState};
+pub use lane::{Lane, lane_of};
+pub use live::{LiveHubs, Probed, Verdict};
+
+/// The longest that anything is waited for at a time, whatever a hub asks for.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(600);
