@@ -2,6 +2,7 @@
 //! that operators let choose a hub.
 
 pub mod client;
+pub mod hub;
 pub mod runner;
 mod step;
 
