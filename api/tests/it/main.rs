@@ -20,6 +20,7 @@ mod hub_bulk;
 mod hub_query;
 mod hub_x509;
 mod malformed;
+mod nodes;
 mod own;
 mod pki;
 mod policies;

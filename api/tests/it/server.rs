@@ -146,6 +146,13 @@ impl Server {
         )
     }
 
+    /// A node that serves hub alpha only, whose device identities are this policy's to make.
+    pub(crate) fn assigned_by(policy: &str) -> Self {
+        let assigned_by = [("alpha".parse().unwrap(), policy.parse().unwrap())].into();
+        let settings = ApiSettings { host_names: vec!["dps.local".into()], assigned_by, ..ApiSettings::default() };
+        Self::with(settings, &["alpha"])
+    }
+
     fn build(settings: ApiSettings, hubs: &[&str], limit: FailureLimit, clones: CloneSettings) -> Self {
         let clock = Arc::new(AtomicU64::new(NOW.0));
         let seeds = AtomicU64::new(0);
@@ -173,6 +180,9 @@ impl Server {
         let provisioning = Provisioning::new(registry.clone(), vault, domain, Arc::new(RefusalRing::new(100)))
             .with_tpm(challenges())
             .with_failure_limit(limit);
+        // As the configuration wants it: who leaves assigning to others registers nobody.
+        let provisioning =
+            if settings.assigned_by.is_empty() { provisioning } else { provisioning.without_registrations() };
         let mut policies = vec![
             ServicePolicy::dps_owner(key(1), key(2)),
             ServicePolicy {

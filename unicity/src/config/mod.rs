@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
-use unicity_identity::{ClonePolicy, HubHost, HubName, KeyFingerprint};
+use unicity_identity::{AccessPolicyName, ClonePolicy, HubHost, HubName, KeyFingerprint};
 use unicity_provisioning::x509::StalePolicy;
 use unicity_provisioning::{CloneSettings, UnicityMode};
 
@@ -20,7 +20,7 @@ use crate::error::{CommandError, Outcome};
 pub(crate) use raw::{LogFormat, PARTITIONS_DEFAULT};
 
 /// What the server is to do, checked.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Config {
     pub(crate) mqtt: Option<Address>,
     pub(crate) https: Option<Address>,
@@ -28,6 +28,8 @@ pub(crate) struct Config {
     pub(crate) hostnames: Vec<String>,
     pub(crate) hub_host: Option<HubHost>,
     pub(crate) drain_seconds: u64,
+    /// Whether devices may register here; else only hubs are served.
+    pub(crate) provisioning: bool,
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     pub(crate) hubs: Vec<HubConfig>,
     pub(crate) mode: UnicityMode,
@@ -51,6 +53,8 @@ pub(crate) struct HubConfig {
     pub(crate) weight: u32,
     pub(crate) partitions: u32,
     pub(crate) apply_allocation: bool,
+    /// The one policy that may make, change and delete its device identities.
+    pub(crate) assigned_by: Option<AccessPolicyName>,
 }
 
 /// An address to listen on, and where it was asked for.
@@ -105,7 +109,7 @@ pub(crate) fn load(path: &Path) -> Outcome<Config> {
 
 /// The defaults, as an empty file gives them.
 pub(crate) fn defaults() -> Config {
-    parse("", Path::new("defaults")).unwrap_or_default()
+    parse("", Path::new("defaults")).unwrap_or_else(|error| unreachable!("an empty file has no faults: {error}"))
 }
 
 fn parse(text: &str, path: &Path) -> Outcome<Config> {
@@ -179,7 +183,7 @@ impl Checker<'_> {
         }
         self.range("drain_seconds", &server.drain_seconds, 1, 60);
         self.range("crl_poll_seconds", &raw.x509.crl_poll_seconds, 1, 3600);
-        let hubs = self.hubs(raw.hub);
+        let hubs = self.hubs(raw.hub, server.provisioning);
         let crl_files = self.crl_files(&raw.x509.crl_files);
         for name in &server.hostnames {
             self.parsed::<HubHost>("hostnames", name);
@@ -191,6 +195,7 @@ impl Checker<'_> {
             hostnames: server.hostnames.iter().map(|name| name.get_ref().clone()).collect(),
             hub_host: server.hub_host.as_ref().and_then(|host| self.parsed("hub_host", host)),
             drain_seconds: *server.drain_seconds.get_ref(),
+            provisioning: server.provisioning,
             tls: raw.tls.map(|tls| (tls.certificate, tls.key)),
             hubs,
             mode: match raw.unicity.mode {
@@ -244,7 +249,7 @@ impl Checker<'_> {
         files
     }
 
-    fn hubs(&mut self, raw: Vec<raw::Hub>) -> Vec<HubConfig> {
+    fn hubs(&mut self, raw: Vec<raw::Hub>, provisioning: bool) -> Vec<HubConfig> {
         let several = raw.len() > 1;
         let mut hubs: Vec<HubConfig> = Vec::new();
         for hub in raw {
@@ -269,6 +274,12 @@ impl Checker<'_> {
                 let text = format!("host {double} belongs to a hub above already; a CONNECT's hub is told by its host");
                 self.fault(&hub.name, text);
             }
+            if let Some(policy) = hub.assigned_by.as_ref().filter(|_| provisioning) {
+                let text = "assigned_by: this node's own provisioning service would hand devices to the hub as well; set \
+                            `[server] provisioning = false`";
+                self.fault(policy, text);
+            }
+            let assigned_by = hub.assigned_by.as_ref().and_then(|name| self.parsed("assigned_by", name));
             hubs.push(HubConfig {
                 name,
                 host,
@@ -276,6 +287,7 @@ impl Checker<'_> {
                 weight: u32::try_from(*hub.weight.get_ref()).unwrap_or(1),
                 partitions: u32::try_from(*hub.partitions.get_ref()).unwrap_or(1),
                 apply_allocation: hub.apply_allocation,
+                assigned_by,
             });
         }
         hubs
@@ -308,6 +320,23 @@ mod tests {
     }
 
     #[test]
+    fn four_nodes_have_addresses_of_their_own() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/three-hubs");
+        let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        let nodes: Vec<Config> =
+            files.iter().map(|path| load(path).unwrap_or_else(|error| panic!("{error}"))).collect();
+        let places: BTreeSet<_> = nodes.iter().map(|node| node.mqtt.as_ref().unwrap().socket.ip()).collect();
+        assert_eq!((nodes.len(), places.len()), (4, 4));
+        for node in &nodes {
+            let (hub, place) = (&node.hubs[0], node.mqtt.as_ref().unwrap().socket.ip().to_string());
+            assert_eq!(node.hostnames, [place]);
+            assert_eq!(node.provisioning, !hub.apply_allocation, "{}", hub.name);
+            assert_eq!(hub.assigned_by.is_some(), !node.provisioning, "{}", hub.name);
+        }
+    }
+
+    #[test]
     fn faults_name_line_key_and_remedy() {
         for (text, parts) in [
             ("\n[server]\nmqqt = \"x\"\n", &["unicity.toml:3", "mqqt"][..]),
@@ -319,6 +348,11 @@ mod tests {
                 "[[hub]]\nname = \"a\"\n[[hub]]\nname = \"a\"\nhost = \"b\"\n",
                 &["unicity.toml:4", "above already", "unicity.toml:2", "host is missing"],
             ),
+            (
+                "[[hub]]\nname = \"a\"\nassigned_by = \"p\"\n",
+                &["unicity.toml:3", "assigned_by", "provisioning = false"],
+            ),
+            ("[server]\nprovisioning = false\n[[hub]]\nname = \"a\"\nassigned_by = \"a b\"\n", &["unicity.toml:5"]),
             ("[unicity]\nmode = \"lax\"\n", &["unicity.toml:2", "strict"]),
             ("[unicity]\nclone_policy = \"first\"\n", &["unicity.toml:2", "oldest", "quarantine"]),
             ("[unicity]\nallow_shared = [\"abc\"]\n", &["unicity.toml:2", "allow_shared", "64 hexadecimal digits"]),

@@ -29,11 +29,20 @@ pub(crate) struct Server {
     pub(crate) hostnames: Vec<Spanned<String>>,
     pub(crate) hub_host: Option<Spanned<String>>,
     pub(crate) drain_seconds: Spanned<u64>,
+    pub(crate) provisioning: bool,
 }
 
 impl Default for Server {
     fn default() -> Self {
-        Self { mqtt: None, https: None, admin: None, hostnames: Vec::new(), hub_host: None, drain_seconds: plain(3) }
+        Self {
+            mqtt: None,
+            https: None,
+            admin: None,
+            hostnames: Vec::new(),
+            hub_host: None,
+            drain_seconds: plain(3),
+            provisioning: true,
+        }
     }
 }
 
@@ -57,6 +66,7 @@ pub(crate) struct Hub {
     pub(crate) partitions: Spanned<u64>,
     #[serde(default = "yes")]
     pub(crate) apply_allocation: bool,
+    pub(crate) assigned_by: Option<Spanned<String>>,
 }
 
 /// Partitions of a hub unless told; `ARCHITECTURE.md` says what is known of the number.

@@ -4,6 +4,7 @@ mod audit;
 mod crl_files;
 mod durable;
 pub(crate) mod names;
+mod nodes;
 mod policies;
 pub(crate) mod restore;
 mod sealer;

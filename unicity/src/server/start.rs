@@ -21,7 +21,7 @@ use unicity_store::telemetry::TelemetryStore;
 use super::audit::ServerAudit;
 use super::names::Names;
 use super::sealer::Sealer;
-use super::{Plan, crl_files, durable, names, policies};
+use super::{Plan, crl_files, durable, names, nodes, policies};
 use crate::config::{Address, Config};
 use crate::datadir::{DataDir, Lock, RunInfo};
 use crate::error::{CommandError, Context as _, Outcome};
@@ -101,6 +101,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let stored = registry.access_policies().context("the service policies")?;
     let service_policies = ServicePolicies::of_registry(&stored, &names.hubs, policy_keys.as_ref());
     policy_keys.write(&service_policies)?;
+    let node_notes = nodes::notes(&config, &service_policies);
     let telemetry = durable::open_telemetry(&data, &config, &names)?;
     let sealer = Sealer::new(&data, registry.clone(), telemetry.clone(), &names.partitions);
     let environment = clock::environment();
@@ -121,6 +122,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     .with_stale_policy(config.stale_crl)
     .with_failure_limit(failure_limit(&config))
     .with_tpm(ChallengeSecret::derive(&instance.vault.master().derive("tpm challenges 1")));
+    let provisioning = nodes::provisioning(&config, provisioning);
     let broker = Broker::new(BrokerParts {
         provisioning: provisioning.clone(),
         log: telemetry.clone() as Arc<dyn TelemetryLog>,
@@ -134,6 +136,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let api_settings = ApiSettings {
         host_names: names.certificate.clone(),
         requests_per_key: request_rate(&config),
+        assigned_by: nodes::assigned_by(&config),
         ..ApiSettings::default()
     };
     let imports = RegistryImports::new(registry.clone());
@@ -186,6 +189,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     for warning in &names.warnings {
         tracing::warn!("{warning}");
     }
+    node_notes.tell();
     for hub in names.hubs.iter() {
         tracing::info!(hub = %hub.name, host = %hub.host, "devices are told this host as their hub");
     }
