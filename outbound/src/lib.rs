@@ -3,5 +3,6 @@
 
 pub mod client;
 mod step;
+pub mod webhook;
 
 pub use step::Step;
