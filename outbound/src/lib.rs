@@ -5,5 +5,6 @@ pub mod client;
 pub mod hub;
 pub mod runner;
 mod step;
+pub mod webhook;
 
 pub use step::Step;

@@ -20,6 +20,7 @@ use crate::route::DpsCall;
 
 pub(crate) use attestation::show_with_keys;
 pub(crate) use individual::draft as individual_draft;
+pub use show::enrollment as shown_enrollment;
 pub(crate) use show::individual as show_individual;
 pub(crate) use terms::{CapabilitiesBody, word};
 

@@ -13,6 +13,7 @@ use unicity_broker::{Broker, BrokerParts, BrokerSettings};
 use unicity_hub::{CloseReason, EpochSource, Sessions, Suspicion, TelemetryLog};
 use unicity_identity::IdScope;
 use unicity_listener::{BindError, Drained, Listener, ListenerSettings, Tls, TlsFiles, Transport};
+use unicity_provisioning::allocation::AllocationSettings;
 use unicity_provisioning::tpm::ChallengeSecret;
 use unicity_provisioning::{FailureLimit, Provisioning, RefusalRing, Registry, RegistryView as _, Settings};
 use unicity_store::registry::{RegistryImports, RegistryStore};
@@ -21,7 +22,7 @@ use unicity_store::telemetry::TelemetryStore;
 use super::audit::ServerAudit;
 use super::names::Names;
 use super::sealer::Sealer;
-use super::{Plan, crl_files, durable, names, nodes, policies};
+use super::{Plan, crl_files, durable, names, nodes, policies, webhook};
 use crate::config::{Address, Config};
 use crate::datadir::{DataDir, Lock, RunInfo};
 use crate::error::{CommandError, Context as _, Outcome};
@@ -94,7 +95,10 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         token_skew_seconds: *limits.token_skew_seconds.get_ref(),
         payload_bytes_max: size(*limits.payload_bytes_max.get_ref()),
         clones: config.clones,
-        allocation: Default::default(),
+        allocation: AllocationSettings {
+            webhook_hosts: config.webhook.iter().flat_map(|webhook| webhook.hosts.clone()).collect(),
+            ..AllocationSettings::default()
+        },
     });
     let (registry, boot) = durable::open_registry(&data, &config, settings.clone())?;
     let policy_keys = Arc::new(policies::Keys::new(&data, &instance, &names));
@@ -105,6 +109,8 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let telemetry = durable::open_telemetry(&data, &config, &names)?;
     let sealer = Sealer::new(&data, registry.clone(), telemetry.clone(), &names.partitions);
     let environment = clock::environment();
+    // Its files are read before anything waits for them.
+    let _webhook = webhook::webhook(&config, environment.clone())?;
     let sessions = Arc::new(Sessions::default());
     let suspicion = Arc::new(Suspicion::default());
     let provisioning = Provisioning::new(
