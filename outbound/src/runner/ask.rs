@@ -18,3 +18,14 @@ pub trait Ask: Send + Sync {
         attempt: u32,
     ) -> Pin<Box<dyn Future<Output = Step> + Send + 'a>>;
 }
+
+impl Ask for crate::webhook::Webhook {
+    fn ask<'a>(
+        &'a self,
+        provisioning: &'a Provisioning,
+        transfer: &'a Transfer,
+        attempt: u32,
+    ) -> Pin<Box<dyn Future<Output = Step> + Send + 'a>> {
+        Box::pin(Self::ask(self, provisioning, transfer, attempt))
+    }
+}
