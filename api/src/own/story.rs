@@ -28,6 +28,7 @@ use super::{audit, server, standing};
 use crate::api::Shared;
 use crate::audit::AuditLog;
 use crate::body::{ApiBody, json as json_answer};
+use crate::dps::show_allocation;
 use crate::failure::Failure;
 use crate::hub::show_device;
 
@@ -363,8 +364,8 @@ fn terms(terms: &EnrollmentTerms) -> Value {
         "provisioningStatus": status,
         "keys": terms.attestation.keys().iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
-    if let Some(policy) = &terms.allocation {
-        shown["allocationPolicy"] = json!(policy.as_str());
+    if let (Some(policy), Some(shown)) = (&terms.allocation, shown.as_object_mut()) {
+        show_allocation(shown, policy);
     }
     if !terms.hubs.is_empty() {
         shown["iotHubs"] = json!(terms.hubs);

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod admin;
+mod allocation;
 mod audit;
 mod audited;
 mod auth;

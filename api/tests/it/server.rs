@@ -22,6 +22,7 @@ use unicity_identity::{
     Vault, derive_device_key,
 };
 use unicity_listener::{ConnectionInfo, HandshakeFailures, Service, UnauthenticatedPermit};
+use unicity_provisioning::allocation::AllocationSettings;
 use unicity_provisioning::tpm::ChallengeSecret;
 use unicity_provisioning::{CloneSettings, FailureLimit, Provisioning, RefusalRing, Settings, UnicityMode};
 use zeroize::Zeroizing;
@@ -173,7 +174,10 @@ impl Server {
             token_skew_seconds: 300,
             payload_bytes_max: 4096,
             clones,
-            allocation: Default::default(),
+            allocation: AllocationSettings {
+                webhook_hosts: ["functions.example:443".parse().unwrap()].into(),
+                ..AllocationSettings::default()
+            },
         });
         let registry = Arc::new(FakeRegistry::new(domain.clone()));
         let vault = Arc::new(Vault::new(MasterKey::from_bytes(&[1; 32]), &Zeroizing::new([2; 32])));
