@@ -43,4 +43,8 @@ pub struct Rebalance {
     pub begun: Timestamp,
     /// When it last advanced.
     pub updated: Timestamp,
+    /// Digest of the moves made, as [`crate::plan::MoveDigest`] has it. What a crash left unrecorded is not in it.
+    pub digest: [u8; 32],
+    /// Why registrations could not be moved, and how many for each reason.
+    pub reasons: Vec<(String, u64)>,
 }
