@@ -52,7 +52,7 @@ pub fn evaluate(hubs: &HubDirectory, inputs: &Inputs<'_>) -> Result<Evaluation, 
                 format!("{} does not answer, and no device leaves a hub that cannot give it up", current.name);
             Choice::Stay(current.name.clone())
         }
-        (_, _, Some(ask)) if !open.is_empty() => Choice::Ask((**ask).clone()),
+        (_, _, Some(ask)) if !open.is_empty() => Choice::Ask(ask.clone()),
         (_, Some(best), _) => Choice::Hub(best),
         (Some(current), None, _) => {
             result.reason = format!("no hub can take it ({}), so it stays at {}", why_none(&excluded), current.name);
@@ -97,7 +97,7 @@ struct Ranked<'a> {
     best: Option<HubName>,
     candidates: Vec<Candidate>,
     reason: String,
-    ask: Option<&'a Box<unicity_identity::enrollment::CustomAllocation>>,
+    ask: Option<&'a unicity_identity::enrollment::CustomAllocation>,
 }
 
 fn plain(hub: &LinkedHub) -> Candidate {
