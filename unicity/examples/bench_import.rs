@@ -1,12 +1,22 @@
 //! Factory import through its real parts: file, checks, unicity, journal, index; beside a bare redb load of the same records,
 //! sorted, in transactions of the same size.
 //!
-//! `cargo run --release -p unicity --example bench_import -- [--dir DIR] [--rows N] [--certificates N]`
+//! `cargo xtask bench import [--part load|registrations|pages] [--dir DIR] [--rows N] [--certificates N] [--cache-mebibytes N]`
 //!
-//! Without `--rows` it measures 1,000, 100,000 and 1,000,000 symmetric rows, and the certificates, and says of each target whether
-//! it was met. Peak memory is that of the process (`VmHWM`) with the server's own settings, so it includes redb's cache. Seconds of
+//! `load` measures 1,000, 100,000 and 1,000,000 symmetric rows (or `--rows`), and the certificates; `registrations` what devices
+//! that register meanwhile feel of an import; `pages` what the first and the last page of a million records cost. Without `--part`
+//! all of them, and of each target whether it was met.
+//!
+//! Peak memory is that of the process (`VmHWM`) with the server's own settings, so it includes redb's cache. Seconds of
 //! CPU are those of the import alone, of all its threads; what they exceed the time by, cores did beside one another; what they fall
 //! short of it, somebody else had, or the disk.
+
+#[path = "../../store/tests/support/fleet.rs"]
+mod fleet;
+#[path = "import/pages.rs"]
+mod pages;
+#[path = "import/registrations.rs"]
+mod registrations;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -15,12 +25,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ring::digest;
-use unicity_api::{Api, ApiParts, ApiSettings, CrlFiles, FileFormat, ImportEvent, ImportOptions, ServicePolicies};
+use unicity_api::{
+    Api, ApiParts, ApiSettings, CrlFiles, FileFormat, HubPolicy, ImportEvent, ImportOptions, ServicePolicies,
+    ServicePolicy,
+};
 use unicity_hub::{Sessions, Suspicion, TelemetryLog};
-use unicity_identity::{Environment, HubDirectory, KeyFingerprint, LinkedHub, RegistrationId, Timestamp};
-use unicity_identity::{MasterKey, Vault};
+use unicity_identity::{Environment, KeyFingerprint, MasterKey, RegistrationId, SharedAccessKey, Timestamp, Vault};
 use unicity_provisioning::import::{ImportReport, ImportState};
-use unicity_provisioning::{Provisioning, RefusalRing, Registry, RegistryView as _, Settings, UnicityMode};
+use unicity_provisioning::{Provisioning, RefusalRing, Registry, RegistryView as _};
 use unicity_store::registry::{RegistryImports, RegistryOptions, RegistryStore};
 use unicity_store::telemetry::{TelemetryOptions, TelemetryStore};
 use unicity_store::vfs::OsVfs;
@@ -29,6 +41,11 @@ type Failure = Box<dyn std::error::Error>;
 
 const SYMMETRIC: [u64; 3] = [1_000, 100_000, 1_000_000];
 const CERTIFICATES: u64 = 100_000;
+/// Records that pages are read of.
+const PAGED: u64 = 1_000_000;
+/// Under which the service is asked: as `fleet::settings` names the hub.
+const DPS_HOST: &str = "dps.local";
+const HUB_HOST: &str = "hub.local";
 const LOOK_UPS: u64 = 100_000;
 /// Seconds for a million rows.
 const SYMMETRIC_MAX: f64 = 30.0;
@@ -51,49 +68,84 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<bool, Failure> {
-    let (mut dir, mut rows, mut certificates) = (PathBuf::from("target"), None, CERTIFICATES);
+/// What the command line asks for.
+struct Asked {
+    part: Option<String>,
+    dir: PathBuf,
+    rows: Option<u64>,
+    certificates: u64,
+    cache_bytes: Option<usize>,
+}
+
+fn asked() -> Result<Asked, Failure> {
+    let mut asked =
+        Asked { part: None, dir: "target".into(), rows: None, certificates: CERTIFICATES, cache_bytes: None };
     let mut arguments = std::env::args().skip(1);
     while let Some(flag) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{flag} needs a value"))?;
         match flag.as_str() {
-            "--dir" => dir = PathBuf::from(value),
-            "--rows" => rows = Some(value.parse()?),
-            "--certificates" => certificates = value.parse()?,
-            other => return Err(format!("unknown argument {other}").into()),
+            "--part" if ["load", "registrations", "pages"].contains(&value.as_str()) => asked.part = Some(value),
+            "--dir" => asked.dir = PathBuf::from(value),
+            "--rows" => asked.rows = Some(value.parse()?),
+            "--certificates" => asked.certificates = value.parse()?,
+            "--cache-mebibytes" => asked.cache_bytes = Some(value.parse::<usize>()? << 20),
+            other => return Err(format!("unknown argument {other} {value}").into()),
         }
     }
-    let temporary = tempfile::Builder::new().prefix("bench-import-").tempdir_in(&dir)?;
+    Ok(asked)
+}
+
+fn run() -> Result<bool, Failure> {
+    let asked = asked()?;
+    let temporary = tempfile::Builder::new().prefix("bench-import-").tempdir_in(&asked.dir)?;
+    let dir = temporary.path();
     let mut targets = Targets::default();
-    let mut look_ups = Vec::new();
-    for rows in rows.map_or_else(|| SYMMETRIC.to_vec(), |rows| vec![rows]) {
-        let file = temporary.path().join("rows.csv");
-        write_symmetric(&file, rows)?;
-        let dir = temporary.path().join(format!("s{rows}"));
-        look_ups.push((rows, measure("symmetric", &dir, &file, rows, 2, &mut targets)?));
-        std::fs::remove_file(&file)?;
+    let wants = |part: &str| asked.part.as_deref().is_none_or(|only| only == part);
+    if wants("load") {
+        load(&asked, dir, &mut targets)?;
     }
-    if certificates > 0 {
-        let file = temporary.path().join("certificates.csv");
-        write_certificates(&file, certificates)?;
-        measure("certificate", &temporary.path().join("c"), &file, certificates, 1, &mut targets)?;
+    if wants("registrations") {
+        registrations::measure(&dir.join("registrations"), asked.cache_bytes, &mut targets)?;
     }
-    if let [(few, first), .., (many, last)] = look_ups.as_slice() {
-        let growth = last / first;
-        let what = format!("a look-up among {many} costs {growth:.2} of one among {few}, at most {LOOK_UP_GROWTH_MAX}");
-        targets.judge(growth <= LOOK_UP_GROWTH_MAX, &what);
+    if wants("pages") {
+        pages::measure(&dir.join("pages"), asked.rows.unwrap_or(PAGED), asked.cache_bytes, &mut targets)?;
     }
     Ok(targets.is_met())
 }
 
+fn load(asked: &Asked, dir: &Path, targets: &mut Targets) -> Result<(), Failure> {
+    let mut look_ups = Vec::new();
+    for rows in asked.rows.map_or_else(|| SYMMETRIC.to_vec(), |rows| vec![rows]) {
+        let file = dir.join("rows.csv");
+        write_symmetric(&file, "factory-device", rows)?;
+        let dir = dir.join(format!("s{rows}"));
+        look_ups.push((rows, measure("symmetric", &dir, &file, rows, asked.cache_bytes, targets)?));
+        std::fs::remove_file(&file)?;
+    }
+    if asked.certificates > 0 {
+        let file = dir.join("certificates.csv");
+        write_certificates(&file, asked.certificates)?;
+        measure("certificate", &dir.join("c"), &file, asked.certificates, asked.cache_bytes, targets)?;
+    }
+    if let [(few, first), .., (many, last)] = look_ups.as_slice() {
+        let growth = last.ours / first.ours;
+        let bare = last.bare / first.bare;
+        let what = format!(
+            "a look-up among {many} costs {growth:.2} of one among {few}, at most {LOOK_UP_GROWTH_MAX} (redb alone: {bare:.2})"
+        );
+        targets.judge(growth <= LOOK_UP_GROWTH_MAX, &what);
+    }
+    Ok(())
+}
+
 /// What was to be reached, and whether it was.
 #[derive(Default)]
-struct Targets {
+pub(crate) struct Targets {
     missed: usize,
 }
 
 impl Targets {
-    fn judge(&mut self, is_met: bool, what: &str) {
+    pub(crate) fn judge(&mut self, is_met: bool, what: &str) {
         self.missed += usize::from(!is_met);
         println!("  {}: {what}", if is_met { "met" } else { "MISSED" });
     }
@@ -110,14 +162,15 @@ fn hash(label: &str, number: u64) -> [u8; 32] {
     out
 }
 
-fn write_symmetric(file: &Path, rows: u64) -> Result<(), Failure> {
+fn write_symmetric(file: &Path, prefix: &str, rows: u64) -> Result<(), Failure> {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
     let mut out = std::io::BufWriter::new(std::fs::File::create(file)?);
     writeln!(out, "registrationId,primaryKey,secondaryKey")?;
     for number in 0..rows {
-        let [first, second] = ["first", "second"].map(|label| STANDARD.encode(hash(label, number)));
-        writeln!(out, "factory-device-{number:09},{first},{second}")?;
+        let [first, second] =
+            ["first", "second"].map(|label| STANDARD.encode(hash(&format!("{prefix} {label}"), number)));
+        writeln!(out, "{prefix}-{number:09},{first},{second}")?;
     }
     Ok(out.flush()?)
 }
@@ -138,24 +191,16 @@ fn write_certificates(file: &Path, rows: u64) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
-fn settings() -> Result<Arc<Settings>, Failure> {
-    let hub = LinkedHub::local("default".parse()?, "hub.local".parse()?);
-    Ok(Arc::new(Settings {
-        id_scope: "0ne00000001".parse()?,
-        hubs: HubDirectory::new(vec![hub])?,
-        mode: UnicityMode::Strict,
-        allow_shared: Default::default(),
-        token_skew_seconds: 300,
-        payload_bytes_max: 8192,
-        clones: Default::default(),
-        allocation: Default::default(),
-    }))
+/// Of the policies that pages are asked for with.
+fn policy_key() -> Result<SharedAccessKey, Failure> {
+    Ok(SharedAccessKey::from_bytes(hash("policy", 0).to_vec())?)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark is an edge of its own")]
-fn api(dir: &Path) -> Result<(Api, Arc<RegistryStore>), Failure> {
-    let settings = settings()?;
-    let options = RegistryOptions::new(dir, settings.clone());
+fn api(dir: &Path, cache_bytes: Option<usize>) -> Result<(Api, Arc<RegistryStore>), Failure> {
+    let settings = fleet::settings();
+    let mut options = RegistryOptions::new(dir, settings.clone());
+    options.cache_bytes = cache_bytes.unwrap_or(options.cache_bytes);
     let registry = RegistryStore::open(options, Arc::new(OsVfs))?;
     let hubs = [("default".parse()?, 1)];
     let telemetry = TelemetryStore::open(&dir.join("telemetry"), &hubs, &TelemetryOptions::default(), Arc::new(OsVfs))?;
@@ -180,9 +225,12 @@ fn api(dir: &Path) -> Result<(Api, Arc<RegistryStore>), Failure> {
         suspicion: Arc::new(Suspicion::default()),
         telemetry: telemetry as Arc<dyn TelemetryLog>,
         environment,
-        policies: ServicePolicies::new(Vec::new())?,
+        policies: ServicePolicies::new(vec![
+            ServicePolicy::dps_owner(policy_key()?, policy_key()?),
+            ServicePolicy::of_hub("default".parse()?, HubPolicy::IotHubOwner, policy_key()?, policy_key()?),
+        ])?,
         policy_keys: None,
-        settings: ApiSettings::default(),
+        settings: ApiSettings { host_names: vec![DPS_HOST.into()], ..ApiSettings::default() },
         audit: None,
         imports: Some(Arc::new(RegistryImports::new(registry.clone()))),
         backup: None,
@@ -193,9 +241,16 @@ fn api(dir: &Path) -> Result<(Api, Arc<RegistryStore>), Failure> {
     Ok((api, registry))
 }
 
-fn measure(kind: &str, dir: &Path, file: &Path, rows: u64, keys: u64, targets: &mut Targets) -> Result<f64, Failure> {
+fn measure(
+    kind: &str,
+    dir: &Path,
+    file: &Path,
+    rows: u64,
+    cache_bytes: Option<usize>,
+    targets: &mut Targets,
+) -> Result<LookUp, Failure> {
     forget_peak();
-    let (api, registry) = api(dir)?;
+    let (api, registry) = api(dir, cache_bytes)?;
     let options = ImportOptions {
         format: Some(FileFormat::Csv),
         batch: Some("bench".parse()?),
@@ -217,7 +272,7 @@ fn measure(kind: &str, dir: &Path, file: &Path, rows: u64, keys: u64, targets: &
     if report.record.state != ImportState::Complete || report.record.counts.accepted != rows {
         return Err(format!("the import is {:?}: {:?}", report.record.state, report.record.counts).into());
     }
-    let peak = peak_kib();
+    let peak = memory_kib("VmHWM:");
     // Once, so that the pages are in redb's cache, as they are in a server that has run for a while.
     look_up(&registry, rows)?;
     let look_up = look_up(&registry, rows)?;
@@ -226,20 +281,23 @@ fn measure(kind: &str, dir: &Path, file: &Path, rows: u64, keys: u64, targets: &
         .items
         .first()
         .map_or(0, |enrollment| serde_json::to_vec(enrollment).map_or(0, |bytes| bytes.len()));
-    let bare = bare(&dir.join("bare.redb"), rows, keys, if kind == "symmetric" { 330 } else { 560 })?;
-    let share = bare.0.as_secs_f64() / took.as_secs_f64();
+    let (keys, value_bytes) = if kind == "symmetric" { (2, 330) } else { (1, 560) };
+    let bare = bare(&dir.join("bare.redb"), rows, keys, value_bytes, cache_bytes)?;
+    let share = bare.took.as_secs_f64() / took.as_secs_f64();
     println!(
         "{rows} {kind} rows: {:.2} s, {cpu:.2} s of CPU, {:.0} rows/s (reading {:.2} s, comparing {:.2} s, loading {:.2} s), \
-         {:.0} % of a bare load ({:.2} s, {:.2} s of CPU), peak {} MiB, {look_up:.2} us a look-up, {value} bytes as JSON",
+         {:.0} % of a bare load ({:.2} s, {:.2} s of CPU), peak {} MiB, \
+         {look_up:.2} us a look-up (redb alone {:.2} us), {value} bytes as JSON",
         took.as_secs_f64(),
         rows as f64 / took.as_secs_f64(),
         read.as_secs_f64(),
         report.compared.as_secs_f64(),
         report.loaded.as_secs_f64(),
         share * 100.0,
-        bare.0.as_secs_f64(),
-        bare.1,
+        bare.took.as_secs_f64(),
+        bare.cpu,
         peak / 1024,
+        bare.look_up,
     );
     registry.close()?;
     drop(api);
@@ -252,15 +310,21 @@ fn measure(kind: &str, dir: &Path, file: &Path, rows: u64, keys: u64, targets: &
         let peak = peak / 1024;
         targets.judge(peak < PEAK_MIB_MAX, &format!("{peak} MiB at the peak, less than {PEAK_MIB_MAX}"));
     }
-    Ok(look_up)
+    Ok(LookUp { ours: look_up, bare: bare.look_up })
+}
+
+/// Microseconds of a look-up.
+struct LookUp {
+    ours: f64,
+    /// The same key in the same table, by redb alone, value not decoded.
+    bare: f64,
 }
 
 /// Microseconds of a look-up by id, and by key, at random.
 fn look_up(registry: &RegistryStore, rows: u64) -> Result<f64, Failure> {
     let started = Instant::now();
     for number in 0..LOOK_UPS {
-        let at = u64::from_le_bytes(hash("look", number)[..8].try_into()?) % rows;
-        let id: RegistrationId = format!("factory-device-{at:09}").parse()?;
+        let id: RegistrationId = format!("factory-device-{:09}", place(number, rows)?).parse()?;
         if registry.individual(&id)?.is_none() {
             return Err(format!("{id} is not there").into());
         }
@@ -272,13 +336,22 @@ fn look_up(registry: &RegistryStore, rows: u64) -> Result<f64, Failure> {
     Ok(started.elapsed().as_secs_f64() * 1e6 / LOOK_UPS as f64)
 }
 
-/// The same records, sorted, into redb alone.
-fn bare(path: &Path, rows: u64, keys: u64, value_bytes: usize) -> Result<(Duration, f64), Failure> {
+/// What redb alone does.
+struct Bare {
+    took: Duration,
+    cpu: f64,
+    /// Microseconds of a look-up of a record, and of a key that is not there.
+    look_up: f64,
+}
+
+/// The same records, sorted, into redb alone, and the same look-ups, in one open view.
+fn bare(path: &Path, rows: u64, keys: u64, value_bytes: usize, cache_bytes: Option<usize>) -> Result<Bare, Failure> {
+    use redb::ReadableDatabase as _;
     let mut fingerprints: Vec<[u8; 32]> = (0..rows * keys).map(|number| hash("bare", number)).collect();
     fingerprints.sort_unstable();
     let individuals = redb::TableDefinition::<&[u8], &[u8]>::new("individuals");
     let owners = redb::TableDefinition::<&[u8], &[u8]>::new("keys");
-    let cache = RegistryOptions::new(Path::new(""), settings()?).cache_bytes;
+    let cache = cache_bytes.unwrap_or(RegistryOptions::new(Path::new(""), fleet::settings()).cache_bytes);
     let (started, cpu_before) = (Instant::now(), cpu_seconds());
     let database = redb::Builder::new().set_cache_size(cache).create(path)?;
     let value = vec![7; value_bytes];
@@ -301,14 +374,36 @@ fn bare(path: &Path, rows: u64, keys: u64, value_bytes: usize) -> Result<(Durati
         drop(table);
         transaction.commit()?;
     }
-    let took = (started.elapsed(), cpu_seconds() - cpu_before);
+    let (took, cpu) = (started.elapsed(), cpu_seconds() - cpu_before);
+    let view = database.begin_read()?;
+    let individuals = view.open_table(individuals)?;
+    let mut look_up = 0.0;
+    // Twice, as ours.
+    for _ in 0..2 {
+        let started = Instant::now();
+        for number in 0..LOOK_UPS {
+            let id = format!("factory-device-{:09}", place(number, rows)?);
+            let found = individuals.get(id.as_bytes())?;
+            if found.is_none_or(|found| found.value().len() != value_bytes) {
+                return Err(format!("{id} is not there").into());
+            }
+        }
+        look_up = started.elapsed().as_secs_f64() * 1e6 / LOOK_UPS as f64;
+    }
+    drop((individuals, view, database));
     std::fs::remove_file(path)?;
-    Ok(took)
+    Ok(Bare { took, cpu, look_up })
 }
 
-fn peak_kib() -> u64 {
+/// A row at random, the same with each run.
+fn place(number: u64, rows: u64) -> Result<u64, Failure> {
+    Ok(u64::from_le_bytes(hash("look", number)[..8].try_into()?) % rows)
+}
+
+/// `VmHWM:` or `VmRSS:`.
+fn memory_kib(which: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(which));
     line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse().ok()).unwrap_or(0)
 }
 

@@ -1,7 +1,7 @@
 //! What unicity costs as the fleet grows: the registration command through the real store, rules and leaf included, and whole
 //! registrations over TLS against servers that hold few and many identities.
 //!
-//! `cargo xtask bench unicity [--identities N] [--registrations N] [--rounds N] [--dir DIR]`
+//! `cargo xtask bench unicity [--identities N] [--registrations N] [--rounds N] [--dir DIR] [--cache-mebibytes N]`
 //!
 //! Three sizes: a thousand, a hundred thousand, and `--identities` (a million). First each store alone, no TLS: CPU of the whole
 //! process for new members of a group, checkpoints with the audit log's files included. Then a server process on each of these
@@ -63,6 +63,10 @@ fn run(arguments: &[String]) -> Result<bool> {
     let registrations: usize = option(arguments, "--registrations", "1500")?.parse()?;
     let rounds: usize = option(arguments, "--rounds", "5")?.parse()?;
     let parent = PathBuf::from(option(arguments, "--dir", "target")?);
+    let cache = match option(arguments, "--cache-mebibytes", "")?.as_str() {
+        "" => None,
+        given => Some(given.parse::<usize>()?),
+    };
     std::fs::create_dir_all(&parent)?;
     let temporary = tempfile::Builder::new().prefix("bench-unicity-").tempdir_in(&parent)?;
 
@@ -74,7 +78,7 @@ fn run(arguments: &[String]) -> Result<bool> {
     for size in sizes {
         let data = temporary.path().join(size.to_string());
         program(&["init", "--hostname", "127.0.0.1"], &data)?;
-        cpu_at_most = commands(&data, size)?;
+        cpu_at_most = commands(&data, size, cache)?;
         servers.push((size, data));
     }
     let commands_hold = verdict("CPU a command at the largest size, us", cpu_at_most, CPU_US_MAX);
@@ -115,8 +119,10 @@ fn verdict(what: &str, found: f64, max: f64) -> bool {
 }
 
 /// Fills a data directory with identities and measures further ones; microseconds of CPU each, the median round.
-fn commands(data: &Path, size: u64) -> Result<f64> {
-    let store = RegistryStore::open(RegistryOptions::new(data, fleet::settings()), Arc::new(OsVfs))?;
+fn commands(data: &Path, size: u64, cache: Option<usize>) -> Result<f64> {
+    let mut options = RegistryOptions::new(data, fleet::settings());
+    options.cache_bytes = cache.map_or(options.cache_bytes, |mebibytes| mebibytes * 1024 * 1024);
+    let store = RegistryStore::open(options, Arc::new(OsVfs))?;
     let group = fleet::group(&*store);
     let started = Instant::now();
     let register = |range: std::ops::Range<u64>| -> Vec<Request> {

@@ -1,16 +1,25 @@
 //! redb's file by way of the [`Vfs`], so that a simulated power loss covers the index too.
+//!
+//! Pages are synced as they are written, a few MiB at a time: a checkpoint has hundreds, and who syncs the journal while the disk
+//! takes all of them at once is a device that waits for its answer.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::vfs::{OpenMode, Vfs, VfsFile};
+
+/// Bytes after which what was written is synced, whether redb asks for it or not.
+const UNSYNCED_MAX: u64 = 4 * 1024 * 1024;
 
 /// The file of a redb database. No lock is taken: the data directory has one.
 pub(super) struct VfsBackend {
     path: PathBuf,
     file: Arc<dyn VfsFile>,
+    /// Bytes written since the last sync.
+    unsynced: AtomicU64,
 }
 
 impl VfsBackend {
@@ -26,7 +35,7 @@ impl VfsBackend {
             }
             other => other?,
         };
-        Ok(Self { path: path.to_owned(), file })
+        Ok(Self { path: path.to_owned(), file, unsynced: AtomicU64::new(0) })
     }
 }
 
@@ -50,10 +59,16 @@ impl redb::StorageBackend for VfsBackend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.unsynced.store(0, Ordering::Relaxed);
         self.file.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(data, offset)
+        self.file.write_all_at(data, offset)?;
+        let length = data.len() as u64;
+        if self.unsynced.fetch_add(length, Ordering::Relaxed) + length >= UNSYNCED_MAX {
+            return self.sync_data();
+        }
+        Ok(())
     }
 }

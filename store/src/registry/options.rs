@@ -53,7 +53,7 @@ impl RegistryOptions {
             checkpoint_after: 400_000,
             overlay_bytes_max: 256 * 1024 * 1024,
             checkpoint_idle: Duration::from_secs(5),
-            cache_bytes: 1024 * 1024 * 1024,
+            cache_bytes: 320 * 1024 * 1024,
             queue_max: 8_192,
             batch_max: 1_024,
             journal_segment_bytes: 16 * 1024 * 1024,

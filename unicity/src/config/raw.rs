@@ -179,7 +179,7 @@ numbers! {
     Registry {
         queue_max = 4_096, 16, 1_000_000;
         overlay_records_max = 800_000, 1_000, 10_000_000;
-        cache_mebibytes = 1_024, 8, 65_536;
+        cache_mebibytes = 320, 8, 65_536;
     }
 }
 

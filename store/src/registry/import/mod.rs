@@ -11,6 +11,7 @@
 //! A crash leaves a pending import. The same key and file go on behind the last chunk if there is a plan, else from the beginning.
 
 mod load;
+mod pace;
 mod rows;
 mod session;
 mod spool;
@@ -41,7 +42,7 @@ use session::Session;
 const IMPORTS_DIR: &str = "imports";
 const VERDICTS_FILE: &str = "verdicts.ndjson";
 /// Niceness of threads that work for an import.
-const NICENESS: i32 = 10;
+const NICENESS: i32 = 15;
 
 /// The port to imports.
 #[derive(Clone)]

@@ -14,6 +14,7 @@ use unicity_provisioning::import::{
 use unicity_provisioning::{Actor, Command, RegistryError, RegistryView as _};
 
 use super::load::{Loader, Progress};
+use super::pace::Pace;
 use super::rows::{RefusedRows, Rows};
 use super::spool::{self, Plan, Refused, Spool};
 use super::{Busy, VERDICTS_FILE, check_room, dir_of, end, submit, sweep};
@@ -35,7 +36,10 @@ pub(super) struct Session {
     /// An earlier call has read the file to its end.
     plan: Option<Plan>,
     rows: Rows,
+    /// Of each row, in a dry run: there is no spool to read them from.
+    leaves: Vec<[u8; 32]>,
     refused: Vec<Refused>,
+    pace: Pace,
     _busy: Busy,
 }
 
@@ -49,6 +53,7 @@ impl Session {
         environment: Environment,
     ) -> Result<Self, ImportError> {
         let vfs = store.core.vfs.clone();
+        let pace = Pace::begin(&store);
         let new = |store, record, dir, dry_run, spool, plan| Self {
             store,
             environment: environment.clone(),
@@ -59,7 +64,9 @@ impl Session {
             spool,
             plan,
             rows: Rows::default(),
+            leaves: Vec::new(),
             refused: Vec::new(),
+            pace,
             _busy: busy,
         };
         if dry_run {
@@ -121,20 +128,41 @@ impl Session {
         ImportError::OtherContent { key, number, why: "which is of another file" }
     }
 
-    /// What is known when all rows were compared, or all are loaded.
-    fn counts(&self, content: [u8; 32], refused: &RefusedRows) -> ImportCounts {
-        let mut root = BatchRoot::default();
-        for at in (0..self.rows.len() as u32).filter(|at| !refused.contains_key(at)) {
-            root.push_leaf(Hash(self.rows.leaf(at)));
-        }
+    /// What is known when all rows were compared, or all are loaded. `spool` is written to its end.
+    fn counts(
+        &self,
+        spool: Option<&Spool>,
+        content: [u8; 32],
+        refused: &RefusedRows,
+    ) -> Result<ImportCounts, ImportError> {
+        let mut accepted = BatchRoot::default();
+        let mut at = 0;
+        let mut push = |leaf| {
+            if !refused.contains_key(&at) {
+                accepted.push_leaf(Hash(leaf));
+            }
+            at += 1;
+        };
+        let root = match spool {
+            _ if refused.is_empty() => self.rows.root(),
+            // Their leaves are not in memory: it is seldom that a row is refused for another one.
+            Some(spool) => {
+                spool.each(|_, _, encoded, _| push(encoded.leaf))?;
+                &accepted
+            }
+            None => {
+                self.leaves.iter().for_each(|leaf| push(*leaf));
+                &accepted
+            }
+        };
         let all_refused = self.refused.len() as u64 + refused.len() as u64;
-        ImportCounts {
+        Ok(ImportCounts {
             rows: self.rows.len() as u64 + self.refused.len() as u64,
             accepted: root.size(),
             refused: all_refused,
             content,
             root: root.root().0,
-        }
+        })
     }
 
     /// Writes a line for each row, in the order of the file.
@@ -205,7 +233,13 @@ impl Import for Session {
         for PlacedRow { row, line, content } in rows {
             match content {
                 Ok(encoded) => {
-                    let at = self.spool.as_mut().map_or(0, |spool| spool.push(row, line, &encoded));
+                    let at = match &mut self.spool {
+                        Some(spool) => spool.push(row, line, &encoded),
+                        None => {
+                            self.leaves.push(encoded.leaf);
+                            0
+                        }
+                    };
                     self.rows.push(row, line, &encoded, at);
                 }
                 Err((id, refusal)) => self.refused.push(Refused { row, line, id, refusal }),
@@ -214,6 +248,7 @@ impl Import for Session {
         if let Some(spool) = self.spool.as_mut().filter(|spool| spool.is_due()) {
             check_room(&self.store.core, 2 * spool::BUFFER_BYTES as u64)?;
             spool.write()?;
+            self.pace.done(&self.store);
         }
         Ok(())
     }
@@ -255,7 +290,10 @@ impl Import for Session {
         let is_refused = broken || (!self.record.partial && self.refused.len() + refused.len() > 0);
         let compared = started.elapsed();
         if self.dry_run || is_refused {
-            let counts = self.counts(content, &refused);
+            if let Some(spool) = self.spool.as_mut().filter(|_| !was_read) {
+                spool.write()?;
+            }
+            let counts = self.counts(self.spool.as_ref(), content, &refused)?;
             let verdicts = self.write_verdicts(&refused)?;
             let record = if self.dry_run {
                 let state = if is_refused { ImportState::Refused } else { ImportState::Complete };
@@ -287,10 +325,11 @@ impl Import for Session {
             spool: &spool,
             refused: &mut refused,
             progress: Progress::default(),
+            pace: Pace::begin(&self.store),
         };
         let continued = loader.resume()?;
         let is_in = loader.run(&order, show)?;
-        let counts = self.counts(content, &refused);
+        let counts = self.counts(Some(&spool), content, &refused)?;
         let verdicts = Some(self.write_verdicts(&refused)?);
         let record = if is_in {
             fail_point("import.before_complete");

@@ -95,16 +95,18 @@ impl Spool {
         self.buffer.len() >= BUFFER_BYTES
     }
 
-    /// Writes what is waiting.
+    /// Writes what is waiting, and syncs it: dirty pages that pile up are written with the next sync of anyone, and who waits for
+    /// that of the journal is a device.
     pub(super) fn write(&mut self) -> Result<(), ImportError> {
         self.file.write_all_at(&self.buffer, self.written).map_err(|error| failed(&self.path, &error))?;
+        self.file.sync_data().map_err(|error| failed(&self.path, &error))?;
         self.crc = crc32c::crc32c_append(self.crc, &self.buffer);
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
     }
 
-    /// Writes what is waiting, syncs, and writes the plan.
+    /// Writes what is waiting, and the plan.
     pub(super) fn plan(
         &mut self,
         vfs: &dyn Vfs,
@@ -113,7 +115,6 @@ impl Spool {
         refused: Vec<Refused>,
     ) -> Result<Plan, ImportError> {
         self.write()?;
-        self.file.sync_data().map_err(|error| failed(&self.path, &error))?;
         let plan = Plan { content, length: self.written, crc: self.crc, refused };
         let mut bytes = vec![FORMAT];
         bytes.extend(postcard::to_stdvec(&plan).map_err(|error| ImportError::File(format!("the plan: {error}")))?);
@@ -159,8 +160,15 @@ impl Spool {
 
     /// All rows that were written.
     pub(super) fn read_all(&self) -> Result<Rows, ImportError> {
+        let mut rows = Rows::default();
+        self.each(|row, line, encoded, at| rows.push(row, line, &encoded, at))?;
+        Ok(rows)
+    }
+
+    /// Goes through all rows that were written: number and line in the file, and where the value lies.
+    pub(super) fn each(&self, mut see: impl FnMut(u32, u32, EncodedRow, u64)) -> Result<(), ImportError> {
         let damaged = || ImportError::File(format!("{} is damaged; abandon the import", self.path.display()));
-        let (mut rows, mut crc, mut read) = (Rows::default(), 0, 0u64);
+        let (mut crc, mut read) = (0, 0u64);
         let mut buffer: Vec<u8> = Vec::new();
         let mut used = 0;
         loop {
@@ -176,7 +184,7 @@ impl Spool {
             while let Some((row, line, encoded, length)) = parse(&buffer[used..]) {
                 used += length;
                 let at = base + used as u64 - encoded.value.len() as u64;
-                rows.push(row, line, &encoded, at);
+                see(row, line, encoded, at);
             }
             if wanted == 0 {
                 break;
@@ -185,7 +193,7 @@ impl Spool {
         if used != buffer.len() || crc != self.crc {
             return Err(damaged());
         }
-        Ok(rows)
+        Ok(())
     }
 }
 
