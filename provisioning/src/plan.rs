@@ -94,7 +94,7 @@ pub struct Forecast {
     pub digest: MoveDigest,
 }
 
-/// Walks all registrations. `each` is given every move; what it returns as an error ends the walk.
+/// Walks all registrations. `each` is given every move; the walk ends early when it answers false: nobody listens any more.
 ///
 /// # Errors
 /// [`Fault`] if state could not be read.
@@ -103,7 +103,7 @@ pub fn forecast(
     settings: &Settings,
     assumption: &Assumption,
     live: &LiveFacts,
-    each: &mut dyn FnMut(&PlannedMove),
+    each: &mut dyn FnMut(&PlannedMove) -> bool,
 ) -> Result<Forecast, Fault> {
     let mut view = Assumed { base: registry, assumption, loads: BTreeMap::new() };
     let mut forecast = Forecast::default();
@@ -114,7 +114,7 @@ pub fn forecast(
         .collect::<Result<_, Fault>>()?;
     let undetermined: BTreeSet<&str> = ["geoLatency", "leastLoaded", "custom"].into();
     let mut after: Option<RegistrationId> = None;
-    loop {
+    'walk: loop {
         let page = registry.list_registrations(after.as_ref(), PAGE)?;
         after = page.items.last().map(|last| last.registration_id.clone());
         for registration in page.items {
@@ -138,7 +138,9 @@ pub fn forecast(
                     forecast.moves += 1;
                     forecast.digest.add(&planned.registration_id, &planned.from, &planned.to);
                     *forecast.matrix.entry((planned.from.clone(), planned.to.clone())).or_default() += 1;
-                    each(&planned);
+                    if !each(&planned) {
+                        break 'walk;
+                    }
                 }
             }
         }
