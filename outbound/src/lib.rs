@@ -4,7 +4,9 @@
 pub mod client;
 pub mod hub;
 pub mod runner;
+mod rebalance;
 mod step;
 pub mod webhook;
 
+pub use rebalance::Rebalancer;
 pub use step::Step;

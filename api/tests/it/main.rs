@@ -20,6 +20,7 @@ mod hub;
 mod hub_bulk;
 mod hub_query;
 mod hub_x509;
+mod hubs;
 mod malformed;
 mod nodes;
 mod own;

@@ -168,6 +168,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         backup: Some(backup_hook(&data, registry.clone(), instance.id_scope.clone())),
         handshakes: vec![mqtt_listener.failures(), https_listener.failures()],
         crl_files: crl_files.clone(),
+        hubs: Default::default(),
         version: env!("CARGO_PKG_VERSION"),
     });
 
