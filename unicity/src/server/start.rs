@@ -52,6 +52,7 @@ pub(crate) struct Running {
     telemetry: Arc<TelemetryStore>,
     sealer: Arc<Sealer>,
     broker: Broker,
+    provisioning: Provisioning,
     crl_files: Arc<CrlFiles>,
     _lock: Lock,
 }
@@ -142,6 +143,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let imports = RegistryImports::new(registry.clone());
     sweep_imports(imports.clone(), environment.clone())?;
     let crl_files = Arc::new(CrlFiles::default());
+    let served = provisioning.clone();
     let api = Api::new(ApiParts {
         provisioning,
         sessions,
@@ -224,6 +226,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         telemetry,
         sealer,
         broker,
+        provisioning: served,
         crl_files,
         _lock: lock,
     })
@@ -253,6 +256,11 @@ impl Running {
     /// Its names and hubs.
     pub(crate) fn names(&self) -> &Names {
         &self.names
+    }
+
+    /// The provisioning service.
+    pub(crate) fn provisioning(&self) -> &Provisioning {
+        &self.provisioning
     }
 
     /// The MQTT edge's counters.
