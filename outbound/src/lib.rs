@@ -1,6 +1,7 @@
 //! Calls that the service makes itself, and what drives them: transfers of devices to and from hubs elsewhere, and the functions
 //! that operators let choose a hub.
 
+pub mod client;
 mod step;
 
 pub use step::Step;
