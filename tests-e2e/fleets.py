@@ -1,6 +1,7 @@
 """Devices that live through moves: a fleet of device-sim, and SDK devices that register again when their hub refuses them."""
 
 import json
+import queue
 import signal
 import subprocess
 import threading
@@ -43,7 +44,7 @@ class Fleet:
         self._log = open(folder / "fleet.log", "wb")
         self._process = subprocess.Popen(
             [
-                *(str(program), "run", str(path), "--json", "--endpoint", nodes.address, "--ca", str(nodes.ca)),
+                *(str(program), "run", str(path), "--events", "-", "--endpoint", nodes.address, "--ca", str(nodes.ca)),
                 *("--id-scope", nodes.id_scope, "--group-key", group_key),
             ],
             stdin=subprocess.DEVNULL,
@@ -120,6 +121,26 @@ class Fleet:
         return self.summary
 
 
+def bounded(call, *args, seconds=10):
+    """What a call gives, or TimeoutError: the SDK waits for ever for what was in flight when a connection broke that it may not renew."""
+    results = queue.Queue()
+
+    def run():
+        try:
+            results.put((call(*args), None))
+        except Exception as error:
+            results.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        result, error = results.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"{call.__qualname__} did not return") from None
+    if error is not None:
+        raise error
+    return result
+
+
 class SdkDevice:
     """An unmodified SDK device, which does what its documentation asks of an application: it registers again when its hub has no place
     for it any more, and sends again what was not acknowledged."""
@@ -156,7 +177,7 @@ class SdkDevice:
             symmetric_key=self._key,
             server_verification_cert=roots,
         )
-        result = registering.register()
+        result = bounded(registering.register, seconds=60)
         assert result.status == "assigned", result.status
         return result.registration_state.assigned_hub, result.registration_state.device_id
 
@@ -171,12 +192,12 @@ class SdkDevice:
             connection_retry=False,
         )
         try:
-            client.connect()
+            bounded(client.connect)
             with self._changed:
                 self.hub, self.rounds = hub, self.rounds + 1
             while not self._stop.is_set():
                 number = len(self.acknowledged)
-                client.send_message(Message(json.dumps({"device": device_id, "sequence": number})))
+                bounded(client.send_message, Message(json.dumps({"device": device_id, "sequence": number})))
                 with self._changed:
                     self.acknowledged.append(number)
                     self._changed.notify_all()
@@ -184,7 +205,8 @@ class SdkDevice:
         finally:
             with self._changed:
                 self.hub = None
-            client.shutdown()
+            # It may wait for ever as well.
+            threading.Thread(target=client.shutdown, daemon=True).start()
 
     def until(self, what, reached, seconds=EVENT_SECONDS):
         """Waits until it is so of this device."""

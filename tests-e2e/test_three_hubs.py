@@ -68,7 +68,8 @@ def test_a_fleet_lives_through_a_crash_and_a_drain(nodes, program, tmp_path):
         crashed.start()
         fleet.until_connected("after the crash", SETTLE_SECONDS)
         for device in sdk:
-            device.until("a hub again", lambda device: device.hub)
+            said = len(device.acknowledged)
+            device.until("a hub again", lambda device, said=said: len(device.acknowledged) > said + 1)
         fleet.until_said(DEVICES, SETTLE_SECONDS)
 
         # Another one is drained, and its devices are moved without being asked.

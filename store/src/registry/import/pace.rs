@@ -50,7 +50,8 @@ mod tests {
     #[test]
     fn the_pause_grows_with_what_the_journal_does() {
         let ms = Duration::from_millis;
-        for (worked, synced, expected) in [(100, 0, 0), (100, 10, 4), (100, 50, 100), (100, 100, 400), (100, 900, 400)] {
+        for (worked, synced, expected) in [(100, 0, 0), (100, 10, 4), (100, 50, 100), (100, 100, 400), (100, 900, 400)]
+        {
             assert_eq!(pause(ms(worked), ms(synced)).as_millis(), expected, "{synced} ms of {worked}");
         }
         assert_eq!(pause(ms(60_000), ms(60_000)), PAUSE_LONGEST);
