@@ -2,6 +2,8 @@
 //! that operators let choose a hub.
 
 pub mod client;
+mod rebalance;
 mod step;
 
+pub use rebalance::Rebalancer;
 pub use step::Step;
