@@ -13,7 +13,6 @@ use hyper::Method;
 use serde_json::json;
 use unicity_identity::registration::Registration;
 use unicity_identity::{ClientIdentity, HubName, HubTerms, TwinEdit};
-use unicity_provisioning::rebalance::{Rebalance, RebalanceState};
 use unicity_provisioning::registry::{HubEdit, MoveCommand};
 use unicity_provisioning::{Actor, Command, Outcome as Answer, Precondition, Provisioning, Request};
 
@@ -28,7 +27,7 @@ use crate::server::Running;
 /// The first hub takes twice as many devices as each other one, so that a share can be seen to be one.
 const FIRST_WEIGHT: u32 = 2;
 
-/// The number of the demo's one rebalance.
+/// The number that the moves have in their leaves: that of a rebalance, which would walk in the same order.
 const REBALANCE: u32 = 1;
 
 /// Writes that wait for the disk together.
@@ -188,22 +187,6 @@ async fn move_away(provisioning: &Provisioning, drained: &HubName, all: &[Regist
     submit(provisioning, Command::SetHub { name: drained.clone(), edit }, Actor::Server).await?;
     let here: Vec<&Registration> = all.iter().filter(|registration| registration.hub == *drained).collect();
     let began = Instant::now();
-    let now = clock::now();
-    let mut rebalance = Rebalance {
-        number: REBALANCE,
-        state: RebalanceState::Running,
-        rate,
-        from: Some(drained.clone()),
-        cursor: None,
-        seen: 0,
-        expected: here.len() as u64,
-        moved: 0,
-        skipped: 0,
-        by: Actor::Server,
-        begun: now,
-        updated: now,
-    };
-    submit(provisioning, Command::PutRebalance(Box::new(rebalance.clone())), Actor::Server).await?;
     let mut turns = tokio::time::interval(Duration::from_secs(1) / rate.max(1));
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut moved, mut stayed) = (Vec::new(), Vec::new());
@@ -221,11 +204,6 @@ async fn move_away(provisioning: &Provisioning, drained: &HubName, all: &[Regist
             other => stayed.push(format!("{}: {other:?}", registration.registration_id)),
         }
     }
-    rebalance.state = RebalanceState::Done;
-    rebalance.seen = rebalance.expected;
-    (rebalance.moved, rebalance.skipped) = (moved.len() as u64, stayed.len() as u64);
-    rebalance.updated = clock::now();
-    submit(provisioning, Command::PutRebalance(Box::new(rebalance)), Actor::Server).await?;
     Ok(Moves { drained: drained.clone(), rate, moved, stayed, took: began.elapsed() })
 }
 
