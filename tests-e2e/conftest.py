@@ -80,6 +80,14 @@ def devices(initialised):
         yield devices
 
 
+@pytest.fixture(scope="session")
+def links(binary):
+    """Goes on only where hubs of other nodes can be linked, which a build without outbound calls cannot."""
+    done = subprocess.run([binary, "hub", "link", "--help"], stdin=subprocess.DEVNULL, capture_output=True)
+    if done.returncode != 0:
+        pytest.skip("this binary has no `unicity hub link`")
+
+
 @pytest.fixture
 def tool():
     """Finds a program of the system, or fails with the remedy: a missing tool is no reason to skip."""

@@ -163,3 +163,20 @@ def test_a_swtpm_that_does_not_run_is_no_end(binary, tmp_path, tmp_path_factory)
     assert verdict["verdict"] == "pass"
     assert "swtpm does not answer" in said and "forbidden" in said
     assert found(verdict)["of these by TPM"] == "0"
+
+
+def test_many_hubs_are_spread_drained_and_checked(binary, tmp_path):
+    verdict, said = demo(binary, tmp_path, "--hubs", "3", "--devices", "40", "--messages", "2", "--move-rate", "100")
+    assert verdict["verdict"] == "pass", verdict
+    assert "drain    hub-3" in said and "weight 2" in said
+    hubs = {hub["hub"]: hub for hub in verdict["hubs"]}
+    assert sum(hub["before"] for hub in hubs.values()) == sum(hub["after"] for hub in hubs.values()) == 40
+    assert hubs["hub-3"]["before"] > 0 and hubs["hub-3"]["after"] == 0
+    assert verdict["moves"]["moved"] == hubs["hub-3"]["before"] and verdict["moves"]["stayed"] == 0
+    assert found(verdict)["devices connected at their hub and no other"] == "40"
+    assert verdict["audit"]["verified"] and verdict["message"]["verdict"] == "proven"
+
+
+def test_many_hubs_are_shown_to_people(binary, tmp_path):
+    done = run(binary, tmp_path, "--hubs", "2", "--devices", "10", "--messages", "1")
+    assert "after the drain" in done.stdout and "verdict: PASS" in done.stdout

@@ -3,8 +3,8 @@
 
 pub mod client;
 pub mod hub;
-pub mod runner;
 mod rebalance;
+pub mod runner;
 mod step;
 pub mod webhook;
 

@@ -22,8 +22,8 @@ use unicity_identity::{
     Vault, derive_device_key,
 };
 use unicity_listener::{ConnectionInfo, HandshakeFailures, Service, UnauthenticatedPermit};
-use unicity_provisioning::allocation::AllocationSettings;
 use unicity_outbound::Rebalancer;
+use unicity_provisioning::allocation::AllocationSettings;
 use unicity_provisioning::allocation::{HubHealth, HubHealthSource};
 use unicity_provisioning::tpm::ChallengeSecret;
 use unicity_provisioning::{CloneSettings, FailureLimit, Provisioning, RefusalRing, Settings, UnicityMode};

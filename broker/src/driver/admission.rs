@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tracing::{Span, debug, info};
 use unicity_hub::SessionFacts;
+use unicity_identity::error::Subject;
 use unicity_identity::{ClientIdentity, Refusal};
 use unicity_provisioning::attest::stays_by_default;
 use unicity_provisioning::refusal_leaves::follows_proof;
@@ -104,12 +105,20 @@ impl Connection {
         let cut: String = subject.chars().take(260).collect();
         info!(connack = code as u8, code = %error, tracking_id = %tracking_id, subject = cut, cause = %refusal, "CONNECT refused");
         self.shared.metrics.connect_refused(code, error.name);
-        if matches!(code, ConnectCode::NotAuthorized | ConnectCode::BadUserNameOrPassword) {
+        let is_refusal = matches!(code, ConnectCode::NotAuthorized | ConnectCode::BadUserNameOrPassword);
+        if is_refusal && was_tried(&refusal) {
             self.shared.parts.provisioning.failures().failed(self.peer.ip(), now.at);
         }
         let refusals = self.shared.parts.provisioning.refusals();
         refusals.record(tracking_id, &refusal, &subject, Some(self.peer), now.wall);
     }
+}
+
+/// Whether a proof was tried and found no good. Not so where a hub has no such device, or where the proof was good and something else was
+/// not: a thousand devices that were moved to another hub come back to their old one first, all from one network, and must not shut
+/// each other out (design rules 14 and 16).
+fn was_tried(refusal: &Refusal) -> bool {
+    !matches!(refusal, Refusal::NotFound(Subject::Device(..))) && !follows_proof(refusal)
 }
 
 /// What a registering device claims.

@@ -165,8 +165,17 @@ async fn a_peer_that_fails_too_often_is_put_off_without_a_look_at_its_key() {
     let limit = FailureLimit { burst: 2, ..FailureLimit::default() };
     let world = World::with_failure_limit(limit, |_| {});
     world.add_device("dev");
+    world.add_device("off");
+    world.registry.set_device("off", |device| device.status = DeviceStatus::Disabled);
+    // Many devices of one network that were moved to another hub, or that an operator disabled, guess at no key.
+    for id in ["gone", "off", "gone", "off"] {
+        let (_, connack) = world.connect(hub_connect(id)).await;
+        assert_eq!(connack.code, ConnectCode::NotAuthorized, "{id}");
+    }
+    let mut wrong = hub_connect("dev");
+    wrong.password = Some(token(&format!("{HUB}/devices/dev"), &key("x")).into());
     for code in [ConnectCode::NotAuthorized, ConnectCode::NotAuthorized, ConnectCode::ServerUnavailable] {
-        let (_, connack) = world.connect(hub_connect("nobody")).await;
+        let (_, connack) = world.connect(wrong.clone()).await;
         assert_eq!(connack.code, code);
     }
     assert_eq!(world.refusals.latest(1)[0].code.name, "ThrottlingException");

@@ -170,7 +170,10 @@ impl<C: MqttClient> Life<C> {
                     Some(Err(error)) => {
                         self.refused("provisioning", &error);
                         if !error.may_heal() {
-                            return Err(error);
+                            rounds += 1;
+                            if !self.may_be_moving(&error) || rounds >= plan.rounds {
+                                return Err(error);
+                            }
                         }
                         failures += 1;
                         self.back_off(failures, &error).await;
@@ -211,6 +214,12 @@ impl<C: MqttClient> Life<C> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a registration may go better later although the answer was final: a device that has been at a hub is on its way to another
+    /// one, and whichever it is may be down just now.
+    fn may_be_moving(&self, error: &SimError) -> bool {
+        self.was_connected && matches!(error, SimError::Failed(_) | SimError::GaveUp { .. })
     }
 
     /// Waits until a connection may be opened; `None` if the fleet stops meanwhile.

@@ -6,6 +6,7 @@ mod attacks;
 mod checks;
 mod evidence;
 mod factory;
+mod hubs;
 mod live;
 mod proof;
 mod row;
@@ -37,7 +38,13 @@ pub(crate) struct DemoArgs {
     /// Devices that boot.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..=100_000))]
     devices: u32,
-    /// Messages that each of them sends.
+    /// Hubs over which they are spread. With more than one, the last is drained, and its devices are moved while all stream.
+    #[arg(long, value_name = "H", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=50))]
+    hubs: u32,
+    /// With several hubs: devices moved a second.
+    #[arg(long, value_name = "R", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    move_rate: u32,
+    /// Messages that each of them sends; with several hubs, how many after the moves, on average.
     #[arg(long, value_name = "M", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     messages: u32,
     /// Time limit of the whole run; a fleet that is not done by then fails the verdict.
@@ -74,7 +81,8 @@ pub(crate) async fn run(global: &Global, args: &DemoArgs) -> Outcome {
     // That two devices fight is what the demo is about, and stands in its table.
     logging::start(LogFormat::Auto, "warn,unicity_broker::driver::clones=error")?;
     let began = Instant::now();
-    let tpms = factory::Tpms::make(size(args.devices));
+    // The demo of many hubs is about places, not about credentials.
+    let tpms = factory::Tpms::make(if args.hubs > 1 { 0 } else { size(args.devices) });
     let temporary = match &args.keep {
         Some(kept) if kept.exists() => {
             return Err(CommandError::usage(format!("--keep {}: it exists already", kept.display())));
@@ -95,6 +103,13 @@ pub(crate) async fn run(global: &Global, args: &DemoArgs) -> Outcome {
         running.addresses().https,
         data.path().display()
     );
+    if args.hubs > 1 {
+        let passed = hubs::run(global, args, &data, running, began).await?;
+        if let Some(kept) = &args.keep {
+            eprintln!("{}", proof::Proof::how(kept));
+        }
+        return judged(passed);
+    }
     let outcome = show(args, &data, &running, tpms).await;
     // The server is stopped in order whatever came of the demo; its own failure counts only after the demo's.
     let stopped = running.stop(Duration::from_secs(3)).await;
@@ -106,7 +121,11 @@ pub(crate) async fn run(global: &Global, args: &DemoArgs) -> Outcome {
         eprintln!("{}", proof::Proof::how(kept));
     }
     verdict.print(global.json)?;
-    if verdict.passed() { Ok(()) } else { Err(CommandError::new("the demo's verdict is not what it should be")) }
+    judged(verdict.passed())
+}
+
+fn judged(passed: bool) -> Outcome {
+    if passed { Ok(()) } else { Err(CommandError::new("the demo's verdict is not what it should be")) }
 }
 
 fn plan(data: &DataDir, args: &DemoArgs) -> Outcome<Plan> {
@@ -115,7 +134,10 @@ fn plan(data: &DataDir, args: &DemoArgs) -> Outcome<Plan> {
     };
     let mut config = config::defaults();
     // A copy of an old disk is one of the attacks.
-    config.clones.continuity = true;
+    config.clones.continuity = args.hubs == 1;
+    if args.hubs > 1 {
+        hubs::configure(&mut config, args.hubs)?;
+    }
     Ok(Plan {
         data: data.clone(),
         config,

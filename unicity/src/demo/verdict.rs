@@ -41,15 +41,30 @@ use crate::cli::output;
 use crate::error::Outcome;
 
 /// One line of the verdict.
-struct Check {
-    name: &'static str,
-    expected: String,
-    found: String,
-    passed: bool,
+pub(super) struct Check {
+    pub(super) name: &'static str,
+    pub(super) expected: String,
+    pub(super) found: String,
+    pub(super) passed: bool,
 }
 
 impl Check {
-    fn count(name: &'static str, expected: u64, found: u64) -> Self {
+    /// For programs.
+    pub(super) fn json(&self) -> Value {
+        json!({"check": self.name, "expected": self.expected, "found": self.found, "passed": self.passed})
+    }
+
+    /// Writes checks for people.
+    pub(super) fn table(checks: &[Self]) -> Outcome {
+        let row = |check: &Self| {
+            let mark = if check.passed { "ok" } else { "FAILED" };
+            vec![mark.into(), check.name.into(), check.expected.clone(), check.found.clone()]
+        };
+        let rows: Vec<Vec<String>> = checks.iter().map(row).collect();
+        output::table(&["", "check", "expected", "found"], &rows)
+    }
+
+    pub(super) fn count(name: &'static str, expected: u64, found: u64) -> Self {
         Self { name, expected: expected.to_string(), found: found.to_string(), passed: expected == found }
     }
 }
@@ -149,17 +164,10 @@ impl Verdict {
 
     pub(super) fn print(&self, as_json: bool) -> Outcome {
         if as_json {
-            let checks: Vec<_> = self
-                .checks
-                .iter()
-                .map(|check| {
-                    json!({"check": check.name, "expected": check.expected, "found": check.found, "passed": check.passed})
-                })
-                .collect();
             let (audit, message) = self.proof.json();
             return output::json(&json!({
                 "verdict": if self.passed() { "pass" } else { "fail" },
-                "checks": checks,
+                "checks": self.checks.iter().map(Check::json).collect::<Vec<_>>(),
                 "attacks": self.attacks.iter().map(Row::json).collect::<Vec<_>>(),
                 "audit": audit,
                 "message": message,
@@ -184,15 +192,7 @@ impl Verdict {
         output::line("")?;
         output::table(&["stage", "count", "p50 ms", "p90 ms", "p99 ms", "max ms"], &rows)?;
         output::line("")?;
-        let rows: Vec<Vec<String>> = self
-            .checks
-            .iter()
-            .map(|check| {
-                let mark = if check.passed { "ok" } else { "FAILED" };
-                vec![mark.into(), check.name.into(), check.expected.clone(), check.found.clone()]
-            })
-            .collect();
-        output::table(&["", "check", "expected", "found"], &rows)?;
+        Check::table(&self.checks)?;
         output::line("")?;
         let rows: Vec<Vec<String>> = self.attacks.iter().map(Row::cells).collect();
         output::table(&["", "attack", "owner's", "seen", "evidence of the server"], &rows)?;

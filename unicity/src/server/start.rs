@@ -54,6 +54,7 @@ pub(crate) struct Running {
     telemetry: Arc<TelemetryStore>,
     sealer: Arc<Sealer>,
     broker: Broker,
+    provisioning: Provisioning,
     crl_files: Arc<CrlFiles>,
     runner: JoinHandle<()>,
     _lock: Lock,
@@ -154,6 +155,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let stop = CancellationToken::new();
     let live = transfers.live.clone();
     let (runner, runner_metrics) = transfers.run(provisioning.clone(), webhook, environment.clone(), stop.clone());
+    let served = provisioning.clone();
     let api = Api::new(ApiParts {
         provisioning,
         sessions,
@@ -237,6 +239,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         telemetry,
         sealer,
         broker,
+        provisioning: served,
         crl_files,
         runner,
         _lock: lock,
@@ -267,6 +270,11 @@ impl Running {
     /// Its names and hubs.
     pub(crate) fn names(&self) -> &Names {
         &self.names
+    }
+
+    /// The provisioning service.
+    pub(crate) fn provisioning(&self) -> &Provisioning {
+        &self.provisioning
     }
 
     /// The MQTT edge's counters.
