@@ -100,7 +100,9 @@ impl Breaker {
     pub fn failed(&mut self, now_ms: u64) {
         self.failures = self.failures.saturating_add(1);
         // What was let through before it opened says nothing new.
-        if self.state == BreakerState::Open || (self.state == BreakerState::Closed && self.failures < self.settings.failures_max) {
+        if self.state == BreakerState::Open
+            || (self.state == BreakerState::Closed && self.failures < self.settings.failures_max)
+        {
             return;
         }
         let wait = (self.settings.open_ms << self.trips.min(8)).min(self.settings.open_ms_max);

@@ -172,7 +172,8 @@ impl FaultyHubs {
         {
             self.apply(&mut state, &hub, &late);
         }
-        let plain = |status| HubReply { status, retry_after: None, body: json!({"Message": "ErrorCode:Fault;made up"}) };
+        let plain =
+            |status| HubReply { status, retry_after: None, body: json!({"Message": "ErrorCode:Fault;made up"}) };
         match fault {
             Fault::None => Some(self.apply(&mut state, hub, request)),
             Fault::Busy(after) => Some(HubReply { retry_after: after.map(Duration::from_secs), ..plain(429) }),

@@ -48,7 +48,9 @@ impl Scenario {
     fn migrates(self) -> bool {
         !matches!(
             self,
-            Self::BetweenRemotes { migrate: false } | Self::ToRemote { migrate: false } | Self::ToLocal { migrate: false }
+            Self::BetweenRemotes { migrate: false }
+                | Self::ToRemote { migrate: false }
+                | Self::ToLocal { migrate: false }
         )
     }
 }
@@ -63,16 +65,9 @@ async fn prepare(world: &World, scenario: Scenario) {
     running.stop().await;
     assert_eq!(world.enabled(), [at]);
     if at == "local" {
-        let client = unicity_identity::ClientIdentity {
-            hub: hub(at),
-            device_id: ID.parse().unwrap(),
-            module_id: None,
-        };
+        let client = unicity_identity::ClientIdentity { hub: hub(at), device_id: ID.parse().unwrap(), module_id: None };
         let edit = TwinEdit::report(&json!({"seen": 9})).unwrap();
-        world
-            .run(Command::EditTwin { client, edit: Box::new(edit), precondition: Precondition::None })
-            .await
-            .unwrap();
+        world.run(Command::EditTwin { client, edit: Box::new(edit), precondition: Precondition::None }).await.unwrap();
         return;
     }
     let mut state = world.hubs.state();
@@ -163,8 +158,7 @@ async fn play(scenario: Scenario, seed: u64, faults: u64, kill_at: u64) -> bool 
 
 fn twin(world: &World, scenario: Scenario, to: &str, what: &str) {
     let shown = if to == "local" {
-        let client =
-            unicity_identity::ClientIdentity { hub: hub(to), device_id: ID.parse().unwrap(), module_id: None };
+        let client = unicity_identity::ClientIdentity { hub: hub(to), device_id: ID.parse().unwrap(), module_id: None };
         world.registry.twin(&client).unwrap().map_or_else(|| json!({}), |twin: Twin| twin.to_carried())
     } else {
         world.twin_at(to)

@@ -19,9 +19,7 @@ use unicity_identity::{
 use unicity_outbound::hub::HubApi;
 use unicity_outbound::runner::{BreakerSettings, LiveHubs, RunnerParts, RunnerSettings, TransferQueue, TransferRunner};
 use unicity_provisioning::allocation::{LiveFacts, Surroundings};
-use unicity_provisioning::registry::{
-    Actor, Circumstances, HubEdit, IndividualDraft, RegisterCommand, TermsDraft,
-};
+use unicity_provisioning::registry::{Actor, Circumstances, HubEdit, IndividualDraft, RegisterCommand, TermsDraft};
 use unicity_provisioning::transfer::Transfer;
 use unicity_provisioning::{
     Attested, Command, Outcome, Precondition, Proof, Provisioning, RefusalRing, Registry, RegistryError,
@@ -118,12 +116,8 @@ impl World {
 
     pub(crate) async fn link(&self, name: &str, key: u8, port: u16, ca: Option<Vec<u8>>) {
         let shared = SharedAccessKey::from_bytes(vec![key; 32]).unwrap();
-        let link = RemoteLink {
-            port,
-            policy: "provisioning".into(),
-            key: self.vault.store(&shared, [9; 12]),
-            ca: ca.clone(),
-        };
+        let link =
+            RemoteLink { port, policy: "provisioning".into(), key: self.vault.store(&shared, [9; 12]), ca: ca.clone() };
         let host = if ca.is_some() { format!("localhost.{name}") } else { format!("{name}.test") };
         let host = if ca.is_some() { "127.0.0.1".to_owned() } else { host };
         let edit = HubEdit::Link { host: host.parse().unwrap(), link: Box::new(link), terms: HubTerms::default() };
@@ -131,12 +125,8 @@ impl World {
     }
 
     pub(crate) async fn run(&self, command: Command) -> Result<Outcome, RegistryError> {
-        let request = Request {
-            command,
-            actor: Actor::Server,
-            now: self.environment.now(),
-            entropy: self.environment.entropy(),
-        };
+        let request =
+            Request { command, actor: Actor::Server, now: self.environment.now(), entropy: self.environment.entropy() };
         self.registry.submit(request).await
     }
 
@@ -282,4 +272,3 @@ fn check(registry: &RegistryStore, hubs: &BTreeMap<HubName, Hub>) {
         std::process::abort();
     }
 }
-
