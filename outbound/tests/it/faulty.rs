@@ -151,7 +151,7 @@ impl FaultyHubs {
         if state.dice.below(100) >= state.faults {
             return Fault::None;
         }
-        match state.dice.below(9) {
+        match state.dice.below(11) {
             0 => Fault::Busy(None),
             1 => Fault::Busy(Some(0)),
             2 => Fault::Before(500),
