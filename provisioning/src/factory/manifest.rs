@@ -138,7 +138,7 @@ pub struct Manifest {
 #[serde(deny_unknown_fields)]
 struct Signature {
     algorithm: String,
-    signer: KeyFingerprint,
+    signer: String,
     signature: String,
 }
 
@@ -257,7 +257,7 @@ impl Manifest {
 pub fn seal(mut signed_line: Vec<u8>, signer: &SignerKey, signature: &[u8]) -> Vec<u8> {
     let signature = Signature {
         algorithm: signer.algorithm().to_owned(),
-        signer: signer.fingerprint(),
+        signer: signer.fingerprint().to_string(),
         signature: STANDARD.encode(signature),
     };
     signed_line.extend(serde_json::to_vec(&signature).unwrap_or_default());
@@ -288,9 +288,12 @@ impl VerifiedManifest {
         }
         let signature: Signature =
             serde_json::from_slice(rest).map_err(|error| not_manifest(format!("its second line: {error}")))?;
+        // No signature covers this line, so it has one spelling only.
+        let found = signature.signer.parse::<KeyFingerprint>().ok().filter(|it| it.to_string() == signature.signer);
+        let found = found.ok_or_else(|| not_manifest("its signer is not 64 lower-case hexadecimal digits"))?;
         // Said first: a key that is not the trusted one explains more than a signature that does not fit.
-        if signature.signer != signer.fingerprint() {
-            return Err(ManifestError::OtherSigner { found: signature.signer, expected: signer.fingerprint() });
+        if found != signer.fingerprint() {
+            return Err(ManifestError::OtherSigner { found, expected: signer.fingerprint() });
         }
         let bytes = STANDARD.decode(&signature.signature).map_err(|_| ManifestError::Signature)?;
         if signature.algorithm != signer.algorithm() || !signer.verify(line, &bytes) {
@@ -299,7 +302,7 @@ impl VerifiedManifest {
         let manifest: Manifest =
             serde_json::from_slice(line).map_err(|error| not_manifest(format!("its first line: {error}")))?;
         manifest.check()?;
-        if manifest.signer != signature.signer {
+        if manifest.signer != found {
             return Err(ManifestError::Signature);
         }
         Ok(Self { manifest, sha256: RowHash::of(line) })

@@ -130,19 +130,22 @@ fn what_is_signed_must_make_sense() {
     }
 }
 
+/// Catches any bit of a manifest that the signature, or the names in it, would not cover.
+#[test]
+fn no_bit_can_be_changed() {
+    let pair = pair();
+    let made = lines(3);
+    let bytes = sealed(&manifest(&made, &pair), &pair);
+    for (at, bit) in (0..bytes.len() - 1).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1 << bit;
+        let verified = verify_manifest(&changed, &key(&pair), hashes(&made));
+        assert!(verified.is_err(), "bit {bit} of byte {at}: {}", String::from_utf8_lossy(&changed));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-
-    /// Catches any byte of a manifest that the signature, or the names in it, would not cover.
-    #[test]
-    fn no_byte_can_be_changed(at in any::<prop::sample::Index>(), bit in 0u8..8) {
-        let pair = pair();
-        let made = lines(3);
-        let mut bytes = sealed(&manifest(&made, &pair), &pair);
-        let at = at.index(bytes.len() - 1);
-        bytes[at] ^= 1 << bit;
-        prop_assert!(verify_manifest(&bytes, &key(&pair), hashes(&made)).is_err(), "byte {at}");
-    }
 
     /// Catches rows that pass though they are not the signed ones, in the signed order.
     #[test]
