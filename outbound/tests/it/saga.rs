@@ -247,7 +247,7 @@ async fn a_key_that_was_rotated_at_the_hub_heals_with_the_next_link() {
     };
     world.until("the cause", says_so).await;
     assert!(world.transfer().is_some_and(|transfer| transfer.is_awaited()));
-    world.link("r1", 2, 443, None).await;
+    world.link("r1", 2).await;
     world.settled().await;
     running.stop().await;
     assert_eq!(world.enabled(), ["r1"]);
