@@ -267,6 +267,12 @@ impl Api {
             (AudienceRule::Policies, place @ Audience::Hub(_)) => principal.require(place.keeper().iter())?,
             _ => principal.require(rights.iter().copied())?,
         }
+        if call.provisions() {
+            shared.provisioning.check_served()?;
+        }
+        if call.assigns() {
+            principal.require_assigner(&shared.settings)?;
+        }
         let body = match rule {
             BodyRule::Streamed => return own::imports::receive(self, &target, &principal, &context, body),
             BodyRule::Ignored => Bytes::new(),
@@ -298,7 +304,8 @@ impl Api {
         if let Some(refusal) = failure.refusal() {
             shared.provisioning.refusals().record(tracking_id.clone(), refusal, path, peer, now);
         }
-        if code.http_status() >= 500 && code.http_status() != 501 {
+        let is_asked_elsewhere = matches!(failure.refusal(), Some(Refusal::ProvisioningNotServed));
+        if code.http_status() >= 500 && code.http_status() != 501 && !is_asked_elsewhere {
             warn!(%tracking_id, %code, path, cause = %failure.cause(), "request failed");
         } else {
             info!(%tracking_id, %code, path, cause = %failure.cause(), "request refused");

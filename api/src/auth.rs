@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::policy::{Audience, Right, Rights, ServicePolicy};
 use crate::rate::KeyOfPolicy;
 use crate::route::AudienceRule;
+use crate::settings::ApiSettings;
 use crate::target::Target;
 
 /// Who a request is from, proven.
@@ -35,6 +36,21 @@ impl Principal {
         match rights.find(|right| !self.rights.contains(*right)) {
             Some(right) => Err(Refusal::MissingRight { policy: self.policy.clone(), right: right.as_str() }.into()),
             None => Ok(()),
+        }
+    }
+
+    /// Goes on only if this policy may make, change and delete device identities of its hub.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAssigner`], a 403, where that is another policy's alone.
+    pub(crate) fn require_assigner(&self, settings: &ApiSettings) -> Result<(), Failure> {
+        let hub = &self.hub()?.name;
+        match settings.assigned_by.get(hub) {
+            Some(assigner) if assigner.as_str() != self.policy => {
+                let (hub, assigner, policy) = (hub.clone(), assigner.clone(), self.policy.clone());
+                Err(Refusal::NotAssigner { hub, assigner, policy }.into())
+            }
+            _ => Ok(()),
         }
     }
 

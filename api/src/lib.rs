@@ -45,6 +45,7 @@ pub use backup::{Backup, BackupError};
 pub use body::ApiBody;
 pub use crl_files::{CrlFileFault, CrlFileState, CrlFiles, Waiting};
 pub use hubs::HubParts;
+pub use dps::shown_enrollment;
 pub use import::{FileFormat, ImportEvent, ImportOptions, exported};
 pub use metrics::{MetricKind, MetricSample, MetricsSource, exposition};
 pub use policy::{Audience, HubPolicy, PolicyConflict, PolicyKeys, Right, Rights, ServicePolicies, ServicePolicy};

@@ -108,6 +108,12 @@ impl ServicePolicies {
         })
     }
 
+    /// What a policy may do; `None` if the place has none of this name.
+    #[must_use]
+    pub fn rights(&self, audience: &Audience, name: &str) -> Option<Rights> {
+        self.0.iter().find(|policy| policy.audience == *audience && policy.name == name).map(|policy| policy.rights)
+    }
+
     /// All policies of this name, of any audience, each with its place among all.
     pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = (usize, &ServicePolicy)> {
         self.0.iter().enumerate().filter(move |(_, policy)| policy.name == name)

@@ -75,6 +75,7 @@ pub(crate) enum HubCall {
 pub(crate) enum OwnCall {
     Registrations,
     Devices,
+    PutCarriedTwin(String),
     Telemetry,
     Refusals,
     Refusal(String),
@@ -186,6 +187,20 @@ pub(crate) struct Needs {
 }
 
 impl Call {
+    /// Whether it makes, changes or deletes device identities of a hub.
+    pub(crate) fn assigns(&self) -> bool {
+        matches!(
+            self,
+            Self::Hub(HubCall::PutDevice(_) | HubCall::DeleteDevice(_) | HubCall::BulkDevices)
+                | Self::Own(OwnCall::PutCarriedTwin(_))
+        )
+    }
+
+    /// Whether it has no meaning at a node that serves hubs only.
+    pub(crate) fn provisions(&self) -> bool {
+        matches!(self, Self::Dps(_) | Self::Own(OwnCall::Import | OwnCall::Export { .. }))
+    }
+
     pub(crate) fn needs(&self) -> Needs {
         use AudienceRule::{Any, Dps, Hub, Policies};
         use BodyRule::{Ignored, Read};
@@ -230,6 +245,7 @@ impl Call {
             Self::Own(call) => match call {
                 OwnCall::Registrations => (Dps, &[RegistrationStatusRead], Ignored),
                 OwnCall::Devices => (Hub, &[RegistryRead], Ignored),
+                OwnCall::PutCarriedTwin(_) => (Hub, &[RegistryWrite, ServiceConnect], Read),
                 OwnCall::Telemetry => (Hub, &[ServiceConnect], Ignored),
                 OwnCall::Refusals
                 | OwnCall::Failures

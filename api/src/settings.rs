@@ -1,6 +1,9 @@
 //! The limits of the HTTPS side, each with what happens when it is reached.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use unicity_identity::{AccessPolicyName, HubName};
 
 use crate::rate::RequestRate;
 
@@ -10,6 +13,9 @@ pub struct ApiSettings {
     /// Names under which this service is reached, in lower case and without port: what a token's `sr` may name beside the
     /// request's `Host` and the hubs' hosts. Default none.
     pub host_names: Vec<String>,
+    /// The one policy of a hub that may make, change and delete its device identities; of hubs that are not here, each that has the
+    /// right. Default none.
+    pub assigned_by: BTreeMap<HubName, AccessPolicyName>,
     /// From the opening of a connection, or the end of the last answer, to the end of the next head; then the connection
     /// is closed. So it bounds idle connections too. Default 60 s.
     pub head_timeout: Duration,
@@ -32,6 +38,7 @@ impl Default for ApiSettings {
     fn default() -> Self {
         Self {
             host_names: Vec::new(),
+            assigned_by: BTreeMap::new(),
             head_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(30),
             body_bytes_max: 1 << 20,

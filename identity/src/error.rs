@@ -292,6 +292,19 @@ pub enum Refusal {
         /// The limit.
         max: usize,
     },
+    /// This node serves hubs only; devices register elsewhere.
+    #[error("this node serves no provisioning service (`[server] provisioning = false`)")]
+    ProvisioningNotServed,
+    /// The hub takes device identities from one policy only, that of the provisioning service that it is linked to.
+    #[error("hub {hub} takes device identities from policy {assigner:?} only, and policy {policy:?} signed")]
+    NotAssigner {
+        /// The hub.
+        hub: HubName,
+        /// The policy that may.
+        assigner: AccessPolicyName,
+        /// The policy that signed.
+        policy: String,
+    },
     /// The service cannot store anything now; reads go on.
     #[error("the registry takes no writes: {why}")]
     Unavailable {
@@ -414,6 +427,8 @@ impl Refusal {
             Self::WeakKey { .. } => (400_004, "WeakKey"),
             Self::Throttled { .. } => (429_001, "ThrottlingException"),
             Self::TooManyModules { .. } => (413_003, "TooManyModulesOnDevice"),
+            Self::NotAssigner { .. } => (403_201, "NotAssigner"),
+            Self::ProvisioningNotServed => (503_002, "ProvisioningNotServed"),
             Self::Unavailable { .. } => (503_001, "ServiceUnavailable"),
         };
         ErrorCode { number, name }
@@ -499,6 +514,14 @@ impl Refusal {
             Self::WeakKey { .. } => "make a new key on the device, and enrol that".into(),
             Self::Throttled { .. } => "slow the client down, or raise the limit in `[limits]`".into(),
             Self::TooManyModules { .. } => "delete modules that are no longer used".into(),
+            Self::ProvisioningNotServed => {
+                "register at the node that hands devices to this hub, and enrol there; or set `[server] provisioning = true`"
+                    .into()
+            }
+            Self::NotAssigner { assigner, .. } => format!(
+                "enrol the device at the provisioning service that holds policy {assigner}; or take `assigned_by` out of the \
+                 hub's configuration"
+            ),
             Self::Unavailable { .. } => "see the server's log; free disk space or restart the server".into(),
         }
     }
@@ -513,6 +536,7 @@ impl Refusal {
             | Self::NoCredential
             | Self::TokenForOther { .. }
             | Self::PolicyToken { .. }
+            | Self::NotAssigner { .. }
             | Self::MissingRight { .. } => "Unauthorized",
             Self::Certificate { .. } => "Invalid certificate",
             Self::EndorsementKey { .. } => "Endorsement key is invalid, or does not match the Enrollment.",
@@ -534,6 +558,7 @@ impl Refusal {
             Self::Quarantined { .. } | Self::OlderSessionLives { .. } | Self::Superseded { .. } => "Try again later",
             Self::WeakKey { .. } => "The key is not acceptable",
             Self::Throttled { .. } => "Too many requests",
+            Self::ProvisioningNotServed => "No provisioning service is here",
             Self::Unavailable { .. } => "The service is unavailable",
         }
     }

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod authority;
 pub mod bag;
+pub mod carried;
 pub mod device;
 pub mod enrollment;
 pub mod entropy;
@@ -31,6 +32,7 @@ pub mod weak;
 
 pub use access::{AccessPolicy, Audience, HubPolicy, Right, Rights, policies_in_force};
 pub use authority::{Authority, DenyRule, RevocationList};
+pub use carried::CarriedTwin;
 pub use device::{DeviceIdentity, DeviceStatus};
 pub use enrollment::{Attestation, EnrollmentGroup, EnrollmentRef, IndividualEnrollment, ProvisioningStatus};
 pub use entropy::Entropy;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::carried::CarriedTwin;
 use crate::json::JsonText;
 use crate::{ClientIdentity, GenerationId, Refusal, Timestamp};
 
@@ -102,6 +103,8 @@ pub enum TwinEdit {
     },
     /// The device merges into its reported properties.
     Report(Object),
+    /// The twin comes from another hub, and replaces all of the one that is there, versions too.
+    Carry(Box<CarriedTwin>),
 }
 
 impl TwinEdit {
@@ -138,7 +141,7 @@ impl TwinEdit {
     /// # Errors
     /// As above.
     pub fn report(patch: &Value) -> Result<Self, TwinFault> {
-        let object = section(Some(patch), "properties.reported")?;
+        let object = checked_section(Some(patch), "properties.reported")?;
         Ok(Self::Report(object.unwrap_or_default()))
     }
 
@@ -152,17 +155,17 @@ impl TwinEdit {
 fn sections(body: &Value) -> Result<(Option<Object>, Option<Object>), TwinFault> {
     let fault = |path: &str, why: &str| TwinFault { path: path.into(), why: why.into() };
     let Value::Object(body) = body else { return Err(fault("body", "it is not a JSON object")) };
-    let tags = section(body.get("tags"), "tags")?;
+    let tags = checked_section(body.get("tags"), "tags")?;
     let desired = match body.get("properties") {
         None | Some(Value::Null) => None,
-        Some(Value::Object(properties)) => section(properties.get("desired"), "properties.desired")?,
+        Some(Value::Object(properties)) => checked_section(properties.get("desired"), "properties.desired")?,
         Some(_) => return Err(fault("properties", "it is not an object")),
     };
     Ok((tags, desired))
 }
 
 /// A section that follows the rules; without what clients echo of an answer.
-fn section(value: Option<&Value>, path: &str) -> Result<Option<Object>, TwinFault> {
+pub(crate) fn checked_section(value: Option<&Value>, path: &str) -> Result<Option<Object>, TwinFault> {
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Object(object)) => {
@@ -268,14 +271,14 @@ fn merge(target: &mut Object, patch: &Object, stamp: &mut Stamp, now: Timestamp,
     }
 }
 
-fn object_of(text: &JsonText) -> Object {
+pub(crate) fn object_of(text: &JsonText) -> Object {
     match text.to_value() {
         Value::Object(object) => object,
         _ => Object::new(),
     }
 }
 
-fn fit(text: JsonText, what: &'static str, max: usize) -> Result<JsonText, Refusal> {
+pub(crate) fn fit(text: JsonText, what: &'static str, max: usize) -> Result<JsonText, Refusal> {
     match text.as_str().len() {
         length if length > max => Err(Refusal::TooLarge { what, length, max }),
         _ => Ok(text),
@@ -359,6 +362,11 @@ impl Twin {
             }
             TwinEdit::Report(patch) => {
                 next.reported = self.reported.next(patch, true, "the reported properties", now)?;
+            }
+            TwinEdit::Carry(carried) => {
+                let CarriedTwin { tags, desired, reported, version } = carried.as_ref().clone();
+                (next.tags, next.desired, next.reported, next.version) = (tags, desired, reported, version);
+                next.edits = self.edits.saturating_add(1);
             }
         }
         Ok(next)

@@ -2,7 +2,9 @@
 //! that operators let choose a hub.
 
 mod rebalance;
+pub mod client;
 mod step;
+pub mod webhook;
 
 pub use rebalance::Rebalancer;
 pub use step::Step;

@@ -95,6 +95,7 @@ pub struct Provisioning {
     tokens: Arc<Tokens>,
     failures: Arc<Mutex<FailureLimiter>>,
     refusal_leaves: Arc<Mutex<RefusalLeaves>>,
+    registers: bool,
 }
 
 /// Takes a transfer up that was just recorded; must not block.
@@ -144,7 +145,22 @@ impl Provisioning {
             transfers: None,
             failures: Arc::new(Mutex::new(FailureLimiter::new(FailureLimit::default()))),
             refusal_leaves: Arc::default(),
+            registers: true,
         }
+    }
+
+    /// Serves hubs only: every device that would register is refused, whatever it proves.
+    #[must_use]
+    pub fn without_registrations(self) -> Self {
+        Self { registers: false, ..self }
+    }
+
+    /// Goes on only where devices may register.
+    ///
+    /// # Errors
+    /// [`Refusal::ProvisioningNotServed`].
+    pub fn check_served(&self) -> Result<(), Refusal> {
+        if self.registers { Ok(()) } else { Err(Refusal::ProvisioningNotServed) }
     }
 
     /// How often a peer network may fail to prove itself (design rule 16); over all edges together.
@@ -298,6 +314,7 @@ impl Provisioning {
     /// # Errors
     /// The [`Refusal`] with its evidence; the caller records and answers it.
     pub fn attest(&self, claim: Claim<'_>, now: Timestamp) -> Result<Attested, Refusal> {
+        self.check_served()?;
         self.with_attestor(now, |attestor| {
             let attested = attestor.attest(claim)?;
             attestor.check_revoked(&attested, claim)?;

@@ -182,6 +182,11 @@ impl Client {
         Ok(Self { address, host, port, connection, tls: TlsConnector::from(Arc::new(config)), server_name, curl: None })
     }
 
+    /// The port of the server's HTTPS.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         if self.port == 443 { host } else { format!("{host}:{}", self.port) }

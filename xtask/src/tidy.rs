@@ -22,6 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("unicity-listener", &[]),
     ("unicity-broker", &["unicity-identity", "unicity-provisioning", "unicity-hub", "unicity-listener"]),
     ("unicity-api", &["unicity-identity", "unicity-provisioning", "unicity-hub", "unicity-audit", "unicity-listener"]),
+    ("unicity-outbound", &["unicity-identity", "unicity-provisioning"]),
     ("unicity-device-sim", &["unicity-identity"]),
     ("unicity-loadtest", &["unicity-identity", "unicity-device-sim"]),
 ];
@@ -34,6 +35,7 @@ const UNKNOWN_TO: &[(&str, &[&str])] = &[
     ("unicity-audit", &["tokio", "redb", "rumqttd", "axum", "hyper", "socket2"]),
     ("unicity-broker", &["redb"]),
     ("unicity-api", &["redb", "rumqttd"]),
+    ("unicity-outbound", &["redb", "rumqttd", "axum"]),
 ];
 
 /// Checks every rule over the whole tree.

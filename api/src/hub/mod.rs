@@ -19,6 +19,7 @@ use crate::failure::Failure;
 use crate::route::HubCall;
 
 pub(crate) use device::show as show_device;
+pub(crate) use twin::carry as carry_twin;
 
 /// Answers a call whose token and rights are proven.
 pub(crate) async fn handle(shared: &Shared, call: HubCall, proven: Proven) -> Result<Response<ApiBody>, Failure> {

@@ -1,11 +1,10 @@
 //! Twins of devices and modules (`service-rest.md` 12.4).
 
 use http::{HeaderValue, Response, StatusCode, header};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use unicity_hub::Sessions;
 use unicity_identity::error::Subject;
-use unicity_identity::twin::{Section, Stamp};
-use unicity_identity::{ClientIdentity, DeviceIdentity, ModuleIdentity, Refusal, Twin, TwinEdit};
+use unicity_identity::{CarriedTwin, ClientIdentity, DeviceIdentity, ModuleIdentity, Refusal, Twin, TwinEdit};
 use unicity_provisioning::decide::twin_of;
 use unicity_provisioning::{Command, Outcome, Precondition};
 
@@ -40,7 +39,7 @@ pub(super) fn show(
         "x509Thumbprint": show_thumbprints(authentication),
         "modelId": "",
         "version": twin.version,
-        "properties": {"desired": section(&twin.desired, true), "reported": section(&twin.reported, false)},
+        "properties": {"desired": twin.desired.to_value(true), "reported": twin.reported.to_value(false)},
     });
     if let Value::Object(members) = &mut shown {
         members.insert("tags".into(), twin.tags.to_value());
@@ -50,26 +49,6 @@ pub(super) fn show(
         };
     }
     shown
-}
-
-fn section(section: &Section, with_versions: bool) -> Value {
-    let mut shown = match section.properties.to_value() {
-        Value::Object(properties) => properties,
-        _ => Map::new(),
-    };
-    shown.insert("$metadata".into(), metadata(&section.stamps, with_versions));
-    shown.insert("$version".into(), json!(section.version));
-    Value::Object(shown)
-}
-
-fn metadata(stamp: &Stamp, with_versions: bool) -> Value {
-    let mut shown: Map<String, Value> =
-        stamp.below.iter().map(|(key, below)| (key.clone(), metadata(below, with_versions))).collect();
-    shown.insert("$lastUpdated".into(), json!(stamp.updated.to_string()));
-    if with_versions {
-        shown.insert("$lastUpdatedVersion".into(), json!(stamp.version));
-    }
-    Value::Object(shown)
 }
 
 /// Whose twin a path names.
@@ -121,6 +100,15 @@ pub(super) async fn edit(
     // Python sends none where its caller gave no etag: the newest counts then.
     let precondition = precondition(&proven.headers, Precondition::None)?;
     let edit = read(&parse_json(&proven.body)?).map_err(Refusal::from)?;
+    answer(shared, &write(shared, client, edit, precondition, proven).await?)
+}
+
+/// Takes a device's twin over from another hub. What the real service has no call for: its own never carries reported properties.
+pub(crate) async fn carry(shared: &Shared, id: &str, proven: &Proven) -> Result<Response<ApiBody>, Failure> {
+    let client = client(id, None, proven)?;
+    let precondition = precondition(&proven.headers, Precondition::None)?;
+    let carried = CarriedTwin::read(&parse_json(&proven.body)?, shared.environment.now())?;
+    let edit = TwinEdit::Carry(Box::new(carried));
     answer(shared, &write(shared, client, edit, precondition, proven).await?)
 }
 

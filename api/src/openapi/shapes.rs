@@ -249,6 +249,11 @@ pub(crate) const IMPORTS: Shape = Object(&[has("items", List(&N(&IMPORT)), "")])
 pub(crate) const ONE_IMPORT: Shape = N(&IMPORT);
 pub(crate) const REGISTRATIONS: Shape = Object(&page(&N(&REGISTRATION)));
 pub(crate) const DEVICES: Shape = Object(&page(&N(&DEVICE)));
+pub(crate) const CARRIED_TWIN: Shape = Object(&[
+    may("version", Whole, "Of the whole twin."),
+    may("tags", Any, ""),
+    may("properties", Any, "`desired` and `reported`, each with `$version` and `$metadata` where they are known."),
+]);
 pub(crate) const REFUSALS: Shape = Object(&[has("items", List(&N(&REFUSAL)), "Newest first.")]);
 pub(crate) const ONE_REFUSAL: Shape = N(&REFUSAL);
 pub(crate) const FAILURES: Shape = Object(&[has("items", List(&N(&FAILURE)), "Newest first.")]);
@@ -266,6 +271,7 @@ const HUB: &[Member] = &[
     has("aliases", List(&Text), ""),
     has("allocationWeight", Number, ""),
     has("applyAllocationPolicy", Flag, ""),
+    has("assignedBy", OrNull(&Text), "The one policy that may make, change and delete its device identities."),
     has("partitions", OrNull(&Whole), ""),
     has("partitionEnds", OrNull(&List(&Whole)), "The offset of each partition's next record."),
 ];
@@ -275,6 +281,7 @@ pub(crate) const INFO: Shape = Object(&[
     has("idScope", Text, ""),
     has("hostNames", List(&Text), ""),
     has("unicityMode", Word(&["strict", "compat"]), ""),
+    has("provisioning", Flag, "Whether devices may register here."),
     has("hubs", List(&Object(HUB)), ""),
 ]);
 pub(crate) const BACKUP_ASKED: Shape = Object(&[has("directory", Text, "An absolute path on the server's disk.")]);

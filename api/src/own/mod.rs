@@ -28,6 +28,7 @@ use http::{Response, StatusCode};
 use crate::api::{Proven, Shared};
 use crate::body::{ApiBody, json};
 use crate::failure::Failure;
+use crate::hub::carry_twin;
 use crate::route::OwnCall;
 
 pub(crate) use standing::show as show_standing;
@@ -55,6 +56,7 @@ pub(crate) async fn handle(shared: &Arc<Shared>, call: OwnCall, proven: Proven) 
     match call {
         OwnCall::Registrations => listing::registrations(shared, &proven).await,
         OwnCall::Devices => listing::devices(shared, &proven).await,
+        OwnCall::PutCarriedTwin(id) => carry_twin(shared, &id, &proven).await,
         OwnCall::Telemetry => telemetry::open(shared, &proven),
         OwnCall::Refusals => server::refusals(shared, &proven),
         OwnCall::Refusal(id) => server::refusal(shared, &id),

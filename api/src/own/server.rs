@@ -72,6 +72,7 @@ pub(super) fn info(shared: &Shared) -> Response<ApiBody> {
                 "aliases": hub.aliases,
                 "allocationWeight": hub.terms.weight,
                 "applyAllocationPolicy": hub.terms.apply_allocation,
+                "assignedBy": shared.settings.assigned_by.get(&hub.name),
                 "partitions": shared.telemetry.partitions(&hub.name),
                 "partitionEnds": ends,
             })
@@ -87,6 +88,7 @@ pub(super) fn info(shared: &Shared) -> Response<ApiBody> {
                 UnicityMode::Strict => "strict",
                 UnicityMode::Compat => "compat",
             },
+            "provisioning": shared.provisioning.check_served().is_ok(),
             "hubs": hubs,
         }),
     )

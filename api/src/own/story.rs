@@ -29,6 +29,7 @@ use super::{allocation, audit, server, standing, transfers};
 use crate::api::Shared;
 use crate::audit::AuditLog;
 use crate::body::{ApiBody, json as json_answer};
+use crate::dps::show_allocation;
 use crate::failure::Failure;
 use crate::hub::show_device;
 
@@ -410,8 +411,8 @@ fn terms(terms: &EnrollmentTerms) -> Value {
         "provisioningStatus": status,
         "keys": terms.attestation.keys().iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
-    if let Some(policy) = &terms.allocation {
-        shown["allocationPolicy"] = json!(policy.as_str());
+    if let (Some(policy), Some(shown)) = (&terms.allocation, shown.as_object_mut()) {
+        show_allocation(shown, policy);
     }
     if !terms.hubs.is_empty() {
         shown["iotHubs"] = json!(terms.hubs);

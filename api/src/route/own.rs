@@ -81,6 +81,15 @@ pub(crate) static ROUTES: &[OwnRoute] = &[
     )
     .query(&[AFTER, LIMIT]),
     route(
+        "PUT",
+        "/unicity/twins/{id}",
+        OwnCall::PutCarriedTwin,
+        "Takes over a device's twin from another hub: all of it, reported properties and versions too. The body is that hub's `GET /twins/{id}`.",
+        Answer::Json(CARRIED_TWIN),
+    )
+    .query(&[query("hub", Shape::Text, "The hub, where the host does not tell it.")])
+    .body(CARRIED_TWIN),
+    route(
         "GET",
         "/unicity/enrollments",
         |_| OwnCall::Export { keys: false },

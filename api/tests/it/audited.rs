@@ -90,6 +90,7 @@ async fn every_change_has_a_leaf_with_its_policy() {
         ),
         ("PATCH /twins/d", "", String::new(), json!({"tags": {"a": 1}}).to_string(), "twinEdited"),
         ("PUT /twins/d", "", String::new(), json!({"tags": {"a": 2}}).to_string(), "twinEdited"),
+        ("PUT /unicity/twins/d", "", String::new(), json!({"tags": {"a": 3}}).to_string(), "twinEdited"),
         ("PATCH /twins/d/modules/m", "", String::new(), json!({"tags": {"a": 1}}).to_string(), "twinEdited"),
         ("PUT /twins/d/modules/m", "", String::new(), json!({"tags": {"a": 2}}).to_string(), "twinEdited"),
         ("DELETE /devices/d/modules/m", "", String::new(), String::new(), "moduleDeleted"),

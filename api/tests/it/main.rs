@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod admin;
+mod allocation;
 mod audit;
 mod audited;
 mod auth;
@@ -21,6 +22,7 @@ mod hub_query;
 mod hub_x509;
 mod hubs;
 mod malformed;
+mod nodes;
 mod own;
 mod pki;
 mod policies;

@@ -30,6 +30,7 @@ pub(crate) const PATHS: &[&str] = &[
     "/jobs/j",
     "/unicity/registrations",
     "/unicity/devices",
+    "/unicity/twins/d",
     "/unicity/telemetry",
     "/unicity/refusals",
     "/unicity/refusals/x",

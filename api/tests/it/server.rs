@@ -24,6 +24,7 @@ use unicity_identity::{
 use unicity_listener::{ConnectionInfo, HandshakeFailures, Service, UnauthenticatedPermit};
 use unicity_outbound::Rebalancer;
 use unicity_provisioning::allocation::{HubHealth, HubHealthSource};
+use unicity_provisioning::allocation::AllocationSettings;
 use unicity_provisioning::tpm::ChallengeSecret;
 use unicity_provisioning::{CloneSettings, FailureLimit, Provisioning, RefusalRing, Settings, UnicityMode};
 use zeroize::Zeroizing;
@@ -160,6 +161,13 @@ impl Server {
         )
     }
 
+    /// A node that serves hub alpha only, whose device identities are this policy's to make.
+    pub(crate) fn assigned_by(policy: &str) -> Self {
+        let assigned_by = [("alpha".parse().unwrap(), policy.parse().unwrap())].into();
+        let settings = ApiSettings { host_names: vec!["dps.local".into()], assigned_by, ..ApiSettings::default() };
+        Self::with(settings, &["alpha"])
+    }
+
     fn build(settings: ApiSettings, hubs: &[&str], limit: FailureLimit, clones: CloneSettings) -> Self {
         let clock = Arc::new(AtomicU64::new(NOW.0));
         let seeds = AtomicU64::new(0);
@@ -180,13 +188,19 @@ impl Server {
             token_skew_seconds: 300,
             payload_bytes_max: 4096,
             clones,
-            allocation: Default::default(),
+            allocation: AllocationSettings {
+                webhook_hosts: ["functions.example:443".parse().unwrap()].into(),
+                ..AllocationSettings::default()
+            },
         });
         let registry = Arc::new(FakeRegistry::new(domain.clone()));
         let vault = Arc::new(Vault::new(MasterKey::from_bytes(&[1; 32]), &Zeroizing::new([2; 32])));
         let provisioning = Provisioning::new(registry.clone(), vault, domain, Arc::new(RefusalRing::new(100)))
             .with_tpm(challenges())
             .with_failure_limit(limit);
+        // As the configuration wants it: who leaves assigning to others registers nobody.
+        let provisioning =
+            if settings.assigned_by.is_empty() { provisioning } else { provisioning.without_registrations() };
         let mut policies = vec![
             ServicePolicy::dps_owner(key(1), key(2)),
             ServicePolicy {

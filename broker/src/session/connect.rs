@@ -26,6 +26,7 @@ pub(super) struct Refused {
 pub(super) fn code_of(refusal: &Refusal) -> ConnectCode {
     match refusal {
         Refusal::Unavailable { .. }
+        | Refusal::ProvisioningNotServed
         | Refusal::Throttled { .. }
         | Refusal::Quarantined { .. }
         | Refusal::OlderSessionLives { .. }

@@ -64,6 +64,7 @@ pub(super) fn edit(
     let event = match edit {
         TwinEdit::Patch { tags, desired } => Some(event(tags.is_some(), desired.is_some(), false)),
         TwinEdit::Replace { tags, desired } => Some(event(tags.is_some(), desired.is_some(), true)),
+        TwinEdit::Carry(_) => Some(event(true, true, true)),
         TwinEdit::Report(_) => None,
     };
     Ok((vec![Change::PutTwin(Box::new(after.clone()))], event, Outcome::Twin(Box::new(after))))

@@ -79,6 +79,8 @@ pub(crate) struct ShowArgs {
     /// With the secondary key.
     #[arg(long, requires = "string")]
     secondary: bool,
+    #[command(flatten)]
+    port: PortArgs,
 }
 
 #[derive(Debug, Args)]
@@ -92,6 +94,25 @@ pub(crate) struct AddArgs {
     /// Change the rights of one that is there; its keys stay.
     #[arg(long)]
     replace: bool,
+    #[command(flatten)]
+    port: PortArgs,
+}
+
+#[derive(Debug, Args)]
+struct PortArgs {
+    /// Name the server's HTTPS port in the connection string, if it is not 443: `unicity hub link` takes it so, SDKs do not.
+    #[arg(long)]
+    with_port: bool,
+}
+
+impl PortArgs {
+    /// The policy as its connection string is to be made of.
+    fn applied(&self, client: &Client, mut policy: Value) -> Value {
+        if self.with_port && client.port() != 443 {
+            policy["hostName"] = json!(format!("{}:{}", output::cell(&policy, "hostName"), client.port()));
+        }
+        policy
+    }
 }
 
 fn right(text: &str) -> Result<Right, String> {
@@ -174,7 +195,7 @@ fn with_strings(mut policy: Value) -> Value {
 }
 
 async fn show(global: &Global, client: &Client, args: &ShowArgs) -> Outcome {
-    let policy = client.get(&args.policy.path("")).await?;
+    let policy = args.port.applied(client, client.get(&args.policy.path("")).await?);
     if global.json {
         return output::json(&with_strings(policy));
     }
@@ -198,7 +219,7 @@ async fn add(global: &Global, client: &Client, args: &AddArgs) -> Outcome {
             error
         }
     })?;
-    let policy = policy.body;
+    let policy = args.port.applied(client, policy.body);
     if global.json {
         return output::json(&with_strings(policy));
     }

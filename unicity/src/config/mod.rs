@@ -3,6 +3,7 @@
 //! `raw` is the file as written, this module what it means. `config/unicity.toml` documents each key.
 
 mod raw;
+mod webhook;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,16 +12,17 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
-use unicity_identity::{ClonePolicy, HubHost, HubName, KeyFingerprint};
+use unicity_identity::{AccessPolicyName, ClonePolicy, HubHost, HubName, KeyFingerprint};
 use unicity_provisioning::x509::StalePolicy;
 use unicity_provisioning::{CloneSettings, UnicityMode};
 
 use crate::error::{CommandError, Outcome};
 
 pub(crate) use raw::{LogFormat, PARTITIONS_DEFAULT};
+pub(crate) use webhook::WebhookConfig;
 
 /// What the server is to do, checked.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Config {
     pub(crate) mqtt: Option<Address>,
     pub(crate) https: Option<Address>,
@@ -28,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) hostnames: Vec<String>,
     pub(crate) hub_host: Option<HubHost>,
     pub(crate) drain_seconds: u64,
+    /// Whether devices may register here; else only hubs are served.
+    pub(crate) provisioning: bool,
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     pub(crate) hubs: Vec<HubConfig>,
     pub(crate) mode: UnicityMode,
@@ -36,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) stale_crl: StalePolicy,
     pub(crate) crl_files: Vec<PathBuf>,
     pub(crate) crl_poll_seconds: u64,
+    /// Operators' functions that may choose hubs.
+    pub(crate) webhook: Option<WebhookConfig>,
     pub(crate) limits: raw::Limits,
     pub(crate) registry: raw::Registry,
     pub(crate) telemetry: raw::Telemetry,
@@ -51,6 +57,8 @@ pub(crate) struct HubConfig {
     pub(crate) weight: u32,
     pub(crate) partitions: u32,
     pub(crate) apply_allocation: bool,
+    /// The one policy that may make, change and delete its device identities.
+    pub(crate) assigned_by: Option<AccessPolicyName>,
 }
 
 /// An address to listen on, and where it was asked for.
@@ -105,7 +113,7 @@ pub(crate) fn load(path: &Path) -> Outcome<Config> {
 
 /// The defaults, as an empty file gives them.
 pub(crate) fn defaults() -> Config {
-    parse("", Path::new("defaults")).unwrap_or_default()
+    parse("", Path::new("defaults")).unwrap_or_else(|error| unreachable!("an empty file has no faults: {error}"))
 }
 
 fn parse(text: &str, path: &Path) -> Outcome<Config> {
@@ -179,8 +187,9 @@ impl Checker<'_> {
         }
         self.range("drain_seconds", &server.drain_seconds, 1, 60);
         self.range("crl_poll_seconds", &raw.x509.crl_poll_seconds, 1, 3600);
-        let hubs = self.hubs(raw.hub);
+        let hubs = self.hubs(raw.hub, server.provisioning);
         let crl_files = self.crl_files(&raw.x509.crl_files);
+        let webhook = raw.allocation.webhook.map(|webhook| self.webhook(webhook));
         for name in &server.hostnames {
             self.parsed::<HubHost>("hostnames", name);
         }
@@ -191,6 +200,7 @@ impl Checker<'_> {
             hostnames: server.hostnames.iter().map(|name| name.get_ref().clone()).collect(),
             hub_host: server.hub_host.as_ref().and_then(|host| self.parsed("hub_host", host)),
             drain_seconds: *server.drain_seconds.get_ref(),
+            provisioning: server.provisioning,
             tls: raw.tls.map(|tls| (tls.certificate, tls.key)),
             hubs,
             mode: match raw.unicity.mode {
@@ -217,6 +227,7 @@ impl Checker<'_> {
             },
             crl_files,
             crl_poll_seconds: *raw.x509.crl_poll_seconds.get_ref(),
+            webhook,
             limits,
             registry: raw.registry,
             telemetry: raw.telemetry,
@@ -244,7 +255,7 @@ impl Checker<'_> {
         files
     }
 
-    fn hubs(&mut self, raw: Vec<raw::Hub>) -> Vec<HubConfig> {
+    fn hubs(&mut self, raw: Vec<raw::Hub>, provisioning: bool) -> Vec<HubConfig> {
         let several = raw.len() > 1;
         let mut hubs: Vec<HubConfig> = Vec::new();
         for hub in raw {
@@ -269,6 +280,12 @@ impl Checker<'_> {
                 let text = format!("host {double} belongs to a hub above already; a CONNECT's hub is told by its host");
                 self.fault(&hub.name, text);
             }
+            if let Some(policy) = hub.assigned_by.as_ref().filter(|_| provisioning) {
+                let text = "assigned_by: this node's own provisioning service would hand devices to the hub as well; set \
+                            `[server] provisioning = false`";
+                self.fault(policy, text);
+            }
+            let assigned_by = hub.assigned_by.as_ref().and_then(|name| self.parsed("assigned_by", name));
             hubs.push(HubConfig {
                 name,
                 host,
@@ -276,6 +293,7 @@ impl Checker<'_> {
                 weight: u32::try_from(*hub.weight.get_ref()).unwrap_or(1),
                 partitions: u32::try_from(*hub.partitions.get_ref()).unwrap_or(1),
                 apply_allocation: hub.apply_allocation,
+                assigned_by,
             });
         }
         hubs
@@ -308,6 +326,23 @@ mod tests {
     }
 
     #[test]
+    fn four_nodes_have_addresses_of_their_own() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/three-hubs");
+        let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        let nodes: Vec<Config> =
+            files.iter().map(|path| load(path).unwrap_or_else(|error| panic!("{error}"))).collect();
+        let places: BTreeSet<_> = nodes.iter().map(|node| node.mqtt.as_ref().unwrap().socket.ip()).collect();
+        assert_eq!((nodes.len(), places.len()), (4, 4));
+        for node in &nodes {
+            let (hub, place) = (&node.hubs[0], node.mqtt.as_ref().unwrap().socket.ip().to_string());
+            assert_eq!(node.hostnames, [place]);
+            assert_eq!(node.provisioning, !hub.apply_allocation, "{}", hub.name);
+            assert_eq!(hub.assigned_by.is_some(), !node.provisioning, "{}", hub.name);
+        }
+    }
+
+    #[test]
     fn faults_name_line_key_and_remedy() {
         for (text, parts) in [
             ("\n[server]\nmqqt = \"x\"\n", &["unicity.toml:3", "mqqt"][..]),
@@ -319,12 +354,32 @@ mod tests {
                 "[[hub]]\nname = \"a\"\n[[hub]]\nname = \"a\"\nhost = \"b\"\n",
                 &["unicity.toml:4", "above already", "unicity.toml:2", "host is missing"],
             ),
+            (
+                "[[hub]]\nname = \"a\"\nassigned_by = \"p\"\n",
+                &["unicity.toml:3", "assigned_by", "provisioning = false"],
+            ),
+            ("[server]\nprovisioning = false\n[[hub]]\nname = \"a\"\nassigned_by = \"a b\"\n", &["unicity.toml:5"]),
             ("[unicity]\nmode = \"lax\"\n", &["unicity.toml:2", "strict"]),
             ("[unicity]\nclone_policy = \"first\"\n", &["unicity.toml:2", "oldest", "quarantine"]),
             ("[unicity]\nallow_shared = [\"abc\"]\n", &["unicity.toml:2", "allow_shared", "64 hexadecimal digits"]),
             ("[x509]\ncrl_files = [\n\"here.crl\"]\n", &["unicity.toml:3", "here.crl", "absolute"]),
             ("[x509]\ncrl_files = [\"/a\",\n\"/a\"]\n", &["unicity.toml:3", "already"]),
             ("[x509]\ncrl_poll_seconds = 0\n", &["unicity.toml:2", "crl_poll_seconds", "1 to 3600"]),
+            ("[allocation.webhook]\nhosts = []\n", &["unicity.toml:2", "hosts", "host:port"]),
+            ("[allocation.webhook]\nattempts = 3\n", &["unicity.toml:1", "hosts"]),
+            (
+                "[allocation.webhook]\nhosts = [\n\"https://f.example/x\",\n\"f.example:0\", \"F.example\",\n\"f.example:443\"]\n",
+                &["unicity.toml:3", "no port", "unicity.toml:4", "unicity.toml:5", "already"],
+            ),
+            (
+                "[allocation.webhook]\nhosts = [\"f\"]\ntimeout_seconds = 0\nattempts = 0\nreply_bytes_max = 1\n",
+                &["unicity.toml:3", "1 to 30", "unicity.toml:4", "1 to 20", "unicity.toml:5", "256 to 1048576"],
+            ),
+            (
+                "[allocation.webhook]\nhosts = [\"f\"]\nsecret_file = \"here\"\nca_file = \"here.pem\"\n",
+                &["unicity.toml:3", "secret_file", "absolute", "unicity.toml:4", "ca_file"],
+            ),
+            ("[allocation.webhook]\nhosts = [\"f\"]\nurl = \"x\"\n", &["unicity.toml:3", "url"]),
             ("[server\n", &["unicity.toml:1"]),
         ] {
             let error = error(text);
@@ -343,5 +398,37 @@ mod tests {
         }
         assert!(Address::parse("127.0.0.1", "x").is_err());
         assert!(Address::parse("", "x").is_err());
+    }
+
+    #[test]
+    fn functions_and_their_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            path.display().to_string()
+        };
+        let authority = rcgen::generate_simple_self_signed(["functions.example".to_owned()]).unwrap();
+        let (ca, secret) = (file("ca.pem", &authority.cert.pem()), file("secret", &"s".repeat(32)));
+        let settings = |secret: &str, ca: &str| {
+            let text = format!(
+                "[allocation.webhook]\nhosts = [\"Functions.example\", \"[::1]:8443\"]\nsecret_file = {secret:?}\nca_file = {ca:?}\n"
+            );
+            parse(&text, Path::new("unicity.toml")).unwrap().webhook.unwrap().settings()
+        };
+        let found = settings(&secret, &ca).unwrap();
+        let hosts: Vec<String> = found.hosts.iter().map(ToString::to_string).collect();
+        assert_eq!(hosts, ["[::1]:8443", "functions.example:443"]);
+        assert!(found.secret.is_some() && !found.allow_private);
+        assert_eq!((found.timeout.as_secs(), found.attempts, found.reply_bytes_max), (5, 5, 65_536));
+        for (secret, ca, part) in [
+            ("/nowhere/secret", ca.as_str(), "/nowhere/secret"),
+            (&secret, "/nowhere/ca.pem", "/nowhere/ca.pem"),
+            (&file("short", "x"), &ca, "16 to 1024 bytes"),
+            (&secret, &file("none.pem", "no certificate"), "there is none"),
+        ] {
+            let error = settings(secret, ca).unwrap_err().to_string();
+            assert!(error.contains(part), "{part:?} not in {error}");
+        }
     }
 }

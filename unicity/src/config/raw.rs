@@ -14,6 +14,7 @@ pub(crate) struct Raw {
     pub(crate) hub: Vec<Hub>,
     pub(crate) unicity: Unicity,
     pub(crate) x509: X509,
+    pub(super) allocation: super::webhook::RawAllocation,
     pub(crate) limits: Limits,
     pub(crate) registry: Registry,
     pub(crate) telemetry: Telemetry,
@@ -29,11 +30,20 @@ pub(crate) struct Server {
     pub(crate) hostnames: Vec<Spanned<String>>,
     pub(crate) hub_host: Option<Spanned<String>>,
     pub(crate) drain_seconds: Spanned<u64>,
+    pub(crate) provisioning: bool,
 }
 
 impl Default for Server {
     fn default() -> Self {
-        Self { mqtt: None, https: None, admin: None, hostnames: Vec::new(), hub_host: None, drain_seconds: plain(3) }
+        Self {
+            mqtt: None,
+            https: None,
+            admin: None,
+            hostnames: Vec::new(),
+            hub_host: None,
+            drain_seconds: plain(3),
+            provisioning: true,
+        }
     }
 }
 
@@ -57,12 +67,13 @@ pub(crate) struct Hub {
     pub(crate) partitions: Spanned<u64>,
     #[serde(default = "yes")]
     pub(crate) apply_allocation: bool,
+    pub(crate) assigned_by: Option<Spanned<String>>,
 }
 
 /// Partitions of a hub unless told; `ARCHITECTURE.md` says what is known of the number.
 pub(crate) const PARTITIONS_DEFAULT: u32 = 4;
 
-fn plain<T>(value: T) -> Spanned<T> {
+pub(super) fn plain<T>(value: T) -> Spanned<T> {
     Spanned::new(0..0, value)
 }
 

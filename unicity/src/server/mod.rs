@@ -4,10 +4,12 @@ mod audit;
 mod crl_files;
 mod durable;
 pub(crate) mod names;
+mod nodes;
 mod policies;
 pub(crate) mod restore;
 mod sealer;
 mod start;
+mod webhook;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -67,6 +67,7 @@ pub(crate) fn resolve(
         weight: 1,
         partitions: crate::config::PARTITIONS_DEFAULT,
         apply_allocation: true,
+        assigned_by: None,
     };
     let configured = if config.hubs.is_empty() { std::slice::from_ref(&default_hub) } else { &config.hubs[..] };
     let single = configured.len() == 1;

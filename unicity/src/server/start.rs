@@ -13,6 +13,7 @@ use unicity_broker::{Broker, BrokerParts, BrokerSettings};
 use unicity_hub::{CloseReason, EpochSource, Sessions, Suspicion, TelemetryLog};
 use unicity_identity::IdScope;
 use unicity_listener::{BindError, Drained, Listener, ListenerSettings, Tls, TlsFiles, Transport};
+use unicity_provisioning::allocation::AllocationSettings;
 use unicity_provisioning::tpm::ChallengeSecret;
 use unicity_provisioning::{FailureLimit, Provisioning, RefusalRing, Registry, RegistryView as _, Settings};
 use unicity_store::registry::{RegistryImports, RegistryStore};
@@ -21,7 +22,7 @@ use unicity_store::telemetry::TelemetryStore;
 use super::audit::ServerAudit;
 use super::names::Names;
 use super::sealer::Sealer;
-use super::{Plan, crl_files, durable, names, policies};
+use super::{Plan, crl_files, durable, names, nodes, policies, webhook};
 use crate::config::{Address, Config};
 use crate::datadir::{DataDir, Lock, RunInfo};
 use crate::error::{CommandError, Context as _, Outcome};
@@ -94,16 +95,22 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         token_skew_seconds: *limits.token_skew_seconds.get_ref(),
         payload_bytes_max: size(*limits.payload_bytes_max.get_ref()),
         clones: config.clones,
-        allocation: Default::default(),
+        allocation: AllocationSettings {
+            webhook_hosts: config.webhook.iter().flat_map(|webhook| webhook.hosts.clone()).collect(),
+            ..AllocationSettings::default()
+        },
     });
     let (registry, boot) = durable::open_registry(&data, &config, settings.clone())?;
     let policy_keys = Arc::new(policies::Keys::new(&data, &instance, &names));
     let stored = registry.access_policies().context("the service policies")?;
     let service_policies = ServicePolicies::of_registry(&stored, &names.hubs, policy_keys.as_ref());
     policy_keys.write(&service_policies)?;
+    let node_notes = nodes::notes(&config, &service_policies);
     let telemetry = durable::open_telemetry(&data, &config, &names)?;
     let sealer = Sealer::new(&data, registry.clone(), telemetry.clone(), &names.partitions);
     let environment = clock::environment();
+    // Its files are read before anything waits for them.
+    let _webhook = webhook::webhook(&config, environment.clone())?;
     let sessions = Arc::new(Sessions::default());
     let suspicion = Arc::new(Suspicion::default());
     let provisioning = Provisioning::new(
@@ -121,6 +128,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     .with_stale_policy(config.stale_crl)
     .with_failure_limit(failure_limit(&config))
     .with_tpm(ChallengeSecret::derive(&instance.vault.master().derive("tpm challenges 1")));
+    let provisioning = nodes::provisioning(&config, provisioning);
     let broker = Broker::new(BrokerParts {
         provisioning: provisioning.clone(),
         log: telemetry.clone() as Arc<dyn TelemetryLog>,
@@ -134,6 +142,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let api_settings = ApiSettings {
         host_names: names.certificate.clone(),
         requests_per_key: request_rate(&config),
+        assigned_by: nodes::assigned_by(&config),
         ..ApiSettings::default()
     };
     let imports = RegistryImports::new(registry.clone());
@@ -187,6 +196,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     for warning in &names.warnings {
         tracing::warn!("{warning}");
     }
+    node_notes.tell();
     for hub in names.hubs.iter() {
         tracing::info!(hub = %hub.name, host = %hub.host, "devices are told this host as their hub");
     }

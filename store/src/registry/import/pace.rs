@@ -10,8 +10,8 @@ use unicity_provisioning::Registry as _;
 use crate::registry::store::RegistryStore;
 
 /// The pause after a piece of work during which the journal did nothing but sync, as a multiple of the work's time. An import then
-/// works two fifths of the time; one that nobody registers beside does not pause at all.
-const PAUSE_MAX: f64 = 1.5;
+/// works a fifth of the time; one that nobody registers beside does not pause at all.
+const PAUSE_MAX: f64 = 4.0;
 /// No pause is longer, whatever the clock says.
 const PAUSE_LONGEST: Duration = Duration::from_secs(2);
 
@@ -50,7 +50,8 @@ mod tests {
     #[test]
     fn the_pause_grows_with_what_the_journal_does() {
         let ms = Duration::from_millis;
-        for (worked, synced, expected) in [(100, 0, 0), (100, 10, 1), (100, 50, 37), (100, 100, 150), (100, 900, 150)] {
+        for (worked, synced, expected) in [(100, 0, 0), (100, 10, 4), (100, 50, 100), (100, 100, 400), (100, 900, 400)]
+        {
             assert_eq!(pause(ms(worked), ms(synced)).as_millis(), expected, "{synced} ms of {worked}");
         }
         assert_eq!(pause(ms(60_000), ms(60_000)), PAUSE_LONGEST);
