@@ -3,6 +3,8 @@
 
 mod rebalance;
 pub mod client;
+pub mod hub;
+pub mod runner;
 mod step;
 pub mod webhook;
 

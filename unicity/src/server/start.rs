@@ -22,6 +22,7 @@ use unicity_store::telemetry::TelemetryStore;
 use super::audit::ServerAudit;
 use super::names::Names;
 use super::sealer::Sealer;
+use super::transfers::Transfers;
 use super::{Plan, crl_files, durable, names, nodes, policies, webhook};
 use crate::config::{Address, Config};
 use crate::datadir::{DataDir, Lock, RunInfo};
@@ -54,6 +55,7 @@ pub(crate) struct Running {
     sealer: Arc<Sealer>,
     broker: Broker,
     crl_files: Arc<CrlFiles>,
+    runner: JoinHandle<()>,
     _lock: Lock,
 }
 
@@ -110,7 +112,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let sealer = Sealer::new(&data, registry.clone(), telemetry.clone(), &names.partitions);
     let environment = clock::environment();
     // Its files are read before anything waits for them.
-    let _webhook = webhook::webhook(&config, environment.clone())?;
+    let webhook = webhook::webhook(&config, environment.clone())?;
     let sessions = Arc::new(Sessions::default());
     let suspicion = Arc::new(Suspicion::default());
     let provisioning = Provisioning::new(
@@ -128,7 +130,8 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     .with_stale_policy(config.stale_crl)
     .with_failure_limit(failure_limit(&config))
     .with_tpm(ChallengeSecret::derive(&instance.vault.master().derive("tpm challenges 1")));
-    let provisioning = nodes::provisioning(&config, provisioning);
+    let transfers = Transfers::new();
+    let provisioning = transfers.watched_by(nodes::provisioning(&config, provisioning));
     let broker = Broker::new(BrokerParts {
         provisioning: provisioning.clone(),
         log: telemetry.clone() as Arc<dyn TelemetryLog>,
@@ -148,6 +151,9 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let imports = RegistryImports::new(registry.clone());
     sweep_imports(imports.clone(), environment.clone())?;
     let crl_files = Arc::new(CrlFiles::default());
+    let stop = CancellationToken::new();
+    let live = transfers.live.clone();
+    let (runner, runner_metrics) = transfers.run(provisioning.clone(), webhook, environment.clone(), stop.clone());
     let api = Api::new(ApiParts {
         provisioning,
         sessions,
@@ -175,6 +181,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let mut sources = metric_sources(&mqtt_listener, &https_listener, &broker, &api, &registry, &telemetry);
     sources.push(crl_files::metrics(crl_files.clone()));
     sources.push(metrics::clones(suspicion, registry.clone()));
+    sources.push(metrics::transfers(runner_metrics, live));
     let admin_service = {
         let stopping = stopping.clone();
         let health = durable::Health::new(&data, registry.clone(), telemetry.clone());
@@ -200,7 +207,6 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     for hub in names.hubs.iter() {
         tracing::info!(hub = %hub.name, host = %hub.host, "devices are told this host as their hub");
     }
-    let stop = CancellationToken::new();
     let admin_stop = CancellationToken::new();
     let drain = Duration::from_secs(config.drain_seconds);
     let listeners = vec![
@@ -232,6 +238,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         sealer,
         broker,
         crl_files,
+        runner,
         _lock: lock,
     })
 }
@@ -284,6 +291,10 @@ impl Running {
                 Ok(Err(error)) => tracing::error!(%error, "a listener failed"),
                 Err(_) => tracing::warn!("a listener did not stop in time"),
             }
+        }
+        // Its last steps are recorded before the registry closes; it was told to stop with the listeners.
+        if let Err(error) = self.runner.await {
+            tracing::error!(%error, "the runner of transfers failed");
         }
         if cut > 0 {
             tracing::warn!(connections = cut, "connections were cut at the end of the drain time");
