@@ -1,9 +1,10 @@
 //! Calls that the service makes itself, and what drives them: transfers of devices to and from hubs elsewhere, and the functions
 //! that operators let choose a hub.
 
-mod rebalance;
 pub mod client;
+mod health;
 pub mod hub;
+mod rebalance;
 pub mod runner;
 mod step;
 pub mod webhook;

@@ -23,8 +23,8 @@ use unicity_identity::{
 };
 use unicity_listener::{ConnectionInfo, HandshakeFailures, Service, UnauthenticatedPermit};
 use unicity_outbound::Rebalancer;
-use unicity_provisioning::allocation::{HubHealth, HubHealthSource};
 use unicity_provisioning::allocation::AllocationSettings;
+use unicity_provisioning::allocation::{HubHealth, HubHealthSource};
 use unicity_provisioning::tpm::ChallengeSecret;
 use unicity_provisioning::{CloneSettings, FailureLimit, Provisioning, RefusalRing, Settings, UnicityMode};
 use zeroize::Zeroizing;
