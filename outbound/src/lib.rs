@@ -2,9 +2,12 @@
 //! that operators let choose a hub.
 
 pub mod client;
+mod health;
 pub mod hub;
+mod rebalance;
 pub mod runner;
 mod step;
 pub mod webhook;
 
+pub use rebalance::Rebalancer;
 pub use step::Step;

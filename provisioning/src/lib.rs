@@ -19,6 +19,7 @@ pub mod leaf_filter;
 pub mod limiter;
 pub mod memory;
 pub mod migration;
+pub mod plan;
 pub mod rebalance;
 pub mod refusal_leaves;
 pub mod registry;

@@ -11,7 +11,7 @@ use unicity_provisioning::Provisioning;
 use unicity_provisioning::answer::registration_state;
 use unicity_provisioning::registry::Fault;
 
-use super::attestation;
+use super::{allocation, attestation};
 
 /// An enrollment as GET answers it, without keys and notes of revocation; `None`: there is none.
 ///
@@ -84,7 +84,7 @@ fn terms(out: &mut Map<String, Value>, terms: &EnrollmentTerms, etag: ETag, crea
         );
     }
     if let Some(policy) = &terms.allocation {
-        out.insert("allocationPolicy".into(), json!(policy.as_str()));
+        allocation::show(out, policy);
     }
     if !terms.hubs.is_empty() {
         out.insert("iotHubs".into(), json!(terms.hubs));

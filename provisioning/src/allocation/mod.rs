@@ -2,6 +2,7 @@
 //! how it came about, so that `why` can tell and `plan` can foresee it.
 
 mod evaluate;
+pub mod health;
 pub mod live;
 pub mod rendezvous;
 pub mod webhook;
@@ -14,6 +15,7 @@ use unicity_identity::{HubHost, HubName, RegistrationId};
 
 use crate::registry::Fault;
 pub use evaluate::evaluate;
+pub use health::{HubHealth, HubHealthSource, HubState};
 pub use live::{Latency, LatencySource, LiveFacts, Surroundings};
 pub use webhook::WebhookHost;
 

@@ -13,6 +13,7 @@ mod hubs;
 mod import;
 mod keys;
 mod module;
+mod prospect;
 mod register;
 mod revoke;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod twin;
 
 pub use import::check_row;
 pub use keys::other_holder;
+pub use prospect::{Foreseen, Prospect, foresee};
 pub use twin::twin_of;
 
 use std::collections::BTreeMap;

@@ -1,15 +1,13 @@
 //! Assignments on their way: recorded at once where every hub is local, in steps where one is not (`transfer`).
 
 use unicity_identity::device::DeviceStatus;
-use unicity_identity::enrollment::EnrollmentTerms;
 use unicity_identity::error::KeyOwner;
-use unicity_identity::{
-    ClientIdentity, DeviceIdentity, EnrollmentRef, Entropy, HubDirectory, LinkedHub, Refusal, Timestamp,
-};
+use unicity_identity::{ClientIdentity, DeviceIdentity, Entropy, HubDirectory, LinkedHub, Refusal, Timestamp};
 
 use super::assign::{Before, Draft, Goal as Place, check_foreign, settle};
+use super::prospect::{Going, Looked, look};
 use super::{OptionalParts, allocate, keys, with_leaf};
-use crate::allocation::{Choice, PolicySource};
+use crate::allocation::Choice;
 use crate::leaf::LeafEvent;
 use crate::registry::{Change, Circumstances, MoveCommand, Outcome, RegistryError, RegistryView, StepCommand};
 use crate::service::Settings;
@@ -237,28 +235,13 @@ pub(super) fn relocate(
     let Some(registration) = view.registration(id)?.filter(|registration| registration.hub == command.from) else {
         return stays("it is not at that hub any more");
     };
-    if view.transfer(id)?.is_some_and(|transfer| !transfer.is_failed()) {
-        return stays("a transfer of it is under way");
-    }
-    let individual = view.individual(id)?;
-    let Some((terms, source)) = terms_of(view, &registration.enrollment, individual.as_ref())? else {
-        return stays("its enrollment is gone");
-    };
     let hubs = view.hubs(&settings.hubs)?;
-    let Some(device) = keys::device_of(view, &hubs, id, individual.as_ref())? else {
-        return stays("it has no identity at its hub");
+    let going = match look(view, settings, &hubs, &registration, &command.circumstances.live)? {
+        Looked::Goes(going) => *going,
+        Looked::Belongs { .. } => return stays("it is where it belongs"),
+        Looked::Stays { why, .. } => return stays(&why),
     };
-    let subject = allocate::Subject { registration_id: id, terms: &terms, source, individual: individual.as_ref() };
-    let current = hubs.by_name(&registration.hub).map(|_| &registration);
-    let goal = allocate::goal(view, settings, &hubs, &subject, current, &command.circumstances.live, false)?;
-    match &goal.choice {
-        Choice::Hub(hub) if *hub != registration.hub => {}
-        Choice::Hub(_) => return stays("it is where it belongs"),
-        Choice::Stay(_) | Choice::Nobody(_) => return stays(&goal.note.reason),
-        // Whoever decides is asked when the device registers again.
-        Choice::Ask(_) => return stays("its hub is chosen by an operator's function, when it registers"),
-    }
-    let wanted = individual.as_ref().and_then(|found| found.device_id.clone()).unwrap_or_else(|| id.to_device_id());
+    let Going { goal, terms, individual, device, device_id, .. } = going;
     let draft = Draft {
         registration_id: id.clone(),
         enrollment: registration.enrollment.clone(),
@@ -270,7 +253,7 @@ pub(super) fn relocate(
         initial_twin: terms.initial_twin.clone(),
         payload: registration.payload.clone(),
         device_payload: registration.device_payload.clone(),
-        device_id: wanted,
+        device_id,
         operation_id: entropy.operation_id(),
         note: goal.note.clone(),
         cause: TransferCause::Rebalance(command.rebalance),
@@ -290,18 +273,6 @@ fn moved(outcome: Outcome) -> Outcome {
         Outcome::Registered { registration, displaced, .. } => Outcome::Moved { registration, displaced },
         other => other,
     }
-}
-
-fn terms_of(
-    view: &dyn RegistryView,
-    enrollment: &EnrollmentRef,
-    individual: Option<&unicity_identity::IndividualEnrollment>,
-) -> Result<Option<(EnrollmentTerms, PolicySource)>, RegistryError> {
-    Ok(match (enrollment, individual) {
-        (_, Some(found)) => Some((found.terms.clone(), PolicySource::Individual)),
-        (EnrollmentRef::Group(group), None) => view.group(group)?.map(|found| (found.terms, PolicySource::Group)),
-        (EnrollmentRef::Individual(_), None) => None,
-    })
 }
 
 /// Takes a transfer on after a step.
