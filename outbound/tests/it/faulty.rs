@@ -55,8 +55,19 @@ pub(crate) struct State {
     pub(crate) faults: u64,
     /// Requests on their way for longer than anybody waited.
     late: VecDeque<(HubName, HubRequest)>,
+    /// One of so many calls brings one of these along.
+    late_one_in: u64,
+    /// What is late whenever it is asked.
+    pub(crate) late_if: Option<fn(&HubRequest) -> bool>,
     pub(crate) events: u64,
     kill_at: Option<u64>,
+}
+
+impl State {
+    /// Requests that are on their way still.
+    pub(crate) fn on_their_way(&self) -> usize {
+        self.late.len()
+    }
 }
 
 /// Looks at everything whenever anything changed at any hub.
@@ -92,6 +103,8 @@ impl FaultyHubs {
                 dice: Dice::new(seed),
                 faults,
                 late: VecDeque::new(),
+                late_one_in: 2 + seed % 25,
+                late_if: None,
                 events: 0,
                 kill_at: None,
             }),
@@ -146,8 +159,11 @@ impl FaultyHubs {
     }
 
     /// What goes wrong with the next call.
-    pub(crate) fn fault(&self) -> Fault {
+    pub(crate) fn fault(&self, request: &HubRequest) -> Fault {
         let mut state = self.state();
+        if state.late_if.is_some_and(|is_late| is_late(request)) {
+            return Fault::Late;
+        }
         if state.dice.below(100) >= state.faults {
             return Fault::None;
         }
@@ -167,7 +183,8 @@ impl FaultyHubs {
     /// One request with what goes wrong; `None`: no answer.
     pub(crate) fn serve(&self, hub: &HubName, request: &HubRequest, fault: Fault) -> Option<HubReply> {
         let mut state = self.state();
-        if state.dice.below(3) == 0
+        let one_in = state.late_one_in;
+        if state.dice.below(one_in) == 0
             && let Some((hub, late)) = state.late.pop_front()
         {
             self.apply(&mut state, &hub, &late);
@@ -219,7 +236,7 @@ impl HubApi for FaultyHubs {
                 return HubAnswer::Reply(self.state().hubs.get_mut(&hub.name).unwrap().handle(&request));
             }
             self.point().await;
-            let fault = self.fault();
+            let fault = self.fault(&request);
             let reply = self.serve(&hub.name, &request, fault);
             self.point().await;
             match reply {

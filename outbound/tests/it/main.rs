@@ -1,4 +1,5 @@
-//! Transfers to hubs elsewhere that fail in every way, with the runner killed between any two steps; and rebalances over a real registry.
+//! Transfers to hubs elsewhere that fail in every way, with the runner killed between any two steps; and rebalances over the registry
+//! that serves.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails a test")]
 

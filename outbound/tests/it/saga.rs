@@ -247,7 +247,7 @@ async fn a_key_that_was_rotated_at_the_hub_heals_with_the_next_link() {
     };
     world.until("the cause", says_so).await;
     assert!(world.transfer().is_some_and(|transfer| transfer.is_awaited()));
-    world.link("r1", 2, 443, None).await;
+    world.link("r1", 2).await;
     world.settled().await;
     running.stop().await;
     assert_eq!(world.enabled(), ["r1"]);
@@ -286,4 +286,45 @@ async fn a_revoked_device_is_disabled_at_its_hub_and_stays_so() {
     assert_eq!(world.enabled(), [""; 0]);
     let reason = world.hubs.state().hubs[&hub("r1")].devices[ID].identity["statusReason"].clone();
     assert!(reason.as_str().unwrap().contains("reg meter-1 ended"), "{reason}");
+}
+
+fn enables(request: &HubRequest) -> bool {
+    request.body.as_ref().is_some_and(|body| body["status"] == "enabled")
+}
+
+#[tokio::test]
+async fn an_enabling_that_comes_after_the_revocation_finds_another_version() {
+    let world = World::new(UnicityMode::Strict, 1_000_023, 0).await;
+    world.hubs.state().late_if = Some(enables);
+    world.enroll(&["r1"], true).await;
+    let running = world.start();
+    world.register(&[]).await.unwrap();
+    world.until("an enabling on its way", || world.hubs.state().on_their_way() > 0).await;
+    let target = RevocationTarget::Registration(id());
+    world.run(Command::Revoke { target, reason: None, force: false }).await.unwrap();
+    world.settled().await;
+    running.stop().await;
+    world.hubs.deliver_late();
+    assert_eq!(world.enabled(), [""; 0]);
+}
+
+#[tokio::test]
+async fn an_enabling_that_comes_after_the_next_move_finds_another_version() {
+    let world = World::new(UnicityMode::Strict, 1_000_023, 0).await;
+    world.hubs.state().late_if = Some(enables);
+    world.enroll(&["r1"], true).await;
+    let running = world.start();
+    world.register(&[]).await.unwrap();
+    world.until("an enabling on its way", || world.hubs.state().on_their_way() > 0).await;
+    running.kill().await;
+    world.hubs.state().late_if = None;
+    let running = world.start();
+    world.settled().await;
+    world.enroll(&["r2"], true).await;
+    world.register(&[]).await.unwrap();
+    world.settled().await;
+    running.stop().await;
+    assert_eq!(world.enabled(), ["r2"]);
+    world.hubs.deliver_late();
+    assert_eq!(world.enabled(), ["r2"]);
 }

@@ -107,19 +107,20 @@ impl World {
             hubs,
             live: Arc::new(LiveHubs::new(breakers)),
         };
-        world.link("r1", 1, 443, None).await;
-        world.link("r2", 1, 443, None).await;
+        world.link("r1", 1).await;
+        world.link("r2", 1).await;
         let registry = world.registry.clone();
         world.hubs.watch(Arc::new(move |hubs| check(&registry, hubs)));
         world
     }
 
-    pub(crate) async fn link(&self, name: &str, key: u8, port: u16, ca: Option<Vec<u8>>) {
+    pub(crate) async fn link(&self, name: &str, key: u8) {
+        self.link_at(name, &format!("{name}.test"), key, 443, None).await;
+    }
+
+    pub(crate) async fn link_at(&self, name: &str, host: &str, key: u8, port: u16, ca: Option<Vec<u8>>) {
         let shared = SharedAccessKey::from_bytes(vec![key; 32]).unwrap();
-        let link =
-            RemoteLink { port, policy: "provisioning".into(), key: self.vault.store(&shared, [9; 12]), ca: ca.clone() };
-        let host = if ca.is_some() { format!("localhost.{name}") } else { format!("{name}.test") };
-        let host = if ca.is_some() { "127.0.0.1".to_owned() } else { host };
+        let link = RemoteLink { port, policy: "provisioning".into(), key: self.vault.store(&shared, [9; 12]), ca };
         let edit = HubEdit::Link { host: host.parse().unwrap(), link: Box::new(link), terms: HubTerms::default() };
         self.run(Command::SetHub { name: hub(name), edit: Box::new(edit) }).await.unwrap();
     }
@@ -167,13 +168,18 @@ impl World {
 
     /// Enrols the device for this hub, or lets the service choose among these.
     pub(crate) async fn enroll(&self, hubs: &[&str], migrate: bool) {
+        let hosts: Vec<String> = hubs.iter().map(|name| format!("{name}.test")).collect();
+        self.enroll_at(&hosts.iter().map(String::as_str).collect::<Vec<_>>(), migrate).await;
+    }
+
+    pub(crate) async fn enroll_at(&self, hosts: &[&str], migrate: bool) {
         let shared = SharedAccessKey::from_bytes(vec![7; 32]).unwrap();
         let slot = self.vault.store(&shared, [8; 12]);
         let terms = EnrollmentTerms {
             attestation: Attestation::SymmetricKey { primary: slot.clone(), secondary: slot },
             status: ProvisioningStatus::Enabled,
-            allocation: Some(if hubs.len() == 1 { AllocationPolicy::Static } else { AllocationPolicy::Hashed }),
-            hubs: hubs.iter().map(|name| format!("{name}.test").parse().unwrap()).collect(),
+            allocation: Some(if hosts.len() == 1 { AllocationPolicy::Static } else { AllocationPolicy::Hashed }),
+            hubs: hosts.iter().map(|host| host.parse().unwrap()).collect(),
             reprovision: Some(ReprovisionPolicy { update_hub_assignment: true, migrate_device_data: migrate }),
             iot_edge: false,
             initial_twin: Some(JsonText::from_value(
