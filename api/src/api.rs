@@ -26,6 +26,7 @@ use crate::connection::serve_http;
 use crate::counts::Counts;
 use crate::crl_files::{CrlFileFault, CrlFiles};
 use crate::failure::{Dialect, Failure};
+use crate::hubs::HubParts;
 use crate::metrics::MetricSample;
 use crate::policy::{Audience, LivePolicies, PolicyKeys, ServicePolicies};
 use crate::route::{self, AudienceRule, BodyRule, Call, Needs, OwnCall};
@@ -61,6 +62,8 @@ pub struct ApiParts {
     pub handshakes: Vec<Arc<HandshakeFailures>>,
     /// How the files stand that revocation lists are read from.
     pub crl_files: Arc<CrlFiles>,
+    /// What knows of hubs elsewhere, and what moves devices among hubs.
+    pub hubs: HubParts,
     /// The version to show in `/unicity/info`.
     pub version: &'static str,
 }
@@ -87,6 +90,11 @@ pub(crate) struct Shared {
     pub(crate) backup: Option<Backup>,
     pub(crate) handshakes: Vec<Arc<HandshakeFailures>>,
     pub(crate) crl_files: Arc<CrlFiles>,
+    pub(crate) hubs: HubParts,
+    /// One change of a hub at a time: it is made on condition of what was read.
+    pub(crate) hub_turn: tokio::sync::Mutex<()>,
+    /// One plan at a time: it walks all registrations.
+    pub(crate) planning: Arc<Semaphore>,
     pub(crate) version: &'static str,
     pub(crate) telemetry_streams: Arc<Semaphore>,
     /// One count of a hub's devices at a time: it walks all of them.
@@ -140,6 +148,7 @@ impl Api {
             backup,
             handshakes,
             crl_files,
+            hubs,
             version,
         } = parts;
         Self(Arc::new(Shared {
@@ -163,6 +172,9 @@ impl Api {
             backup,
             handshakes,
             crl_files,
+            hubs,
+            hub_turn: tokio::sync::Mutex::default(),
+            planning: Arc::new(Semaphore::new(1)),
             version,
         }))
     }

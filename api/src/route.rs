@@ -119,6 +119,23 @@ pub(crate) enum OwnCall {
     PutPolicy(String),
     DeletePolicy(String),
     RotatePolicy(String),
+    Hubs,
+    GetHub(String),
+    PutHub(String),
+    PatchHub(String),
+    DeleteHub(String),
+    AllocationPolicy,
+    PutAllocationPolicy,
+    DeleteAllocationPolicy,
+    Plan,
+    Rebalances,
+    GetRebalance(String),
+    StartRebalance,
+    StopRebalance(String),
+    ResumeRebalance(String),
+    Transfers,
+    GetTransfer(String),
+    RetryTransfer(String),
 }
 
 /// `device-mqtt.md` 3.
@@ -255,6 +272,19 @@ impl Call {
                     (Policies, &[ServiceConfig], Ignored)
                 }
                 OwnCall::Info | OwnCall::OpenApi => (Any, &[], Ignored),
+                OwnCall::Hubs | OwnCall::GetHub(_) | OwnCall::AllocationPolicy => (Dps, &[EnrollmentRead], Ignored),
+                OwnCall::PutHub(_) | OwnCall::PatchHub(_) | OwnCall::PutAllocationPolicy | OwnCall::StartRebalance => {
+                    (Dps, &[ServiceConfig], Read)
+                }
+                OwnCall::DeleteHub(_)
+                | OwnCall::DeleteAllocationPolicy
+                | OwnCall::StopRebalance(_)
+                | OwnCall::ResumeRebalance(_) => (Dps, &[ServiceConfig], Ignored),
+                OwnCall::Plan => (Dps, &[EnrollmentRead, RegistrationStatusRead], Read),
+                OwnCall::Rebalances | OwnCall::GetRebalance(_) | OwnCall::Transfers | OwnCall::GetTransfer(_) => {
+                    (Dps, &[RegistrationStatusRead], Ignored)
+                }
+                OwnCall::RetryTransfer(_) => (Dps, &[RegistrationStatusWrite], Ignored),
                 OwnCall::Backup
                 | OwnCall::PutAuthority(_)
                 | OwnCall::VerifyAuthority(_)

@@ -163,6 +163,44 @@ pub enum StickyBy {
     Tag(String),
 }
 
+impl StickyBy {
+    /// What may stand for one, for messages.
+    pub const FORMS: &str =
+        "it is `batch`, or `tag:` and the dotted path of a tag in the initial twin, such as tag:site";
+}
+
+impl std::fmt::Display for StickyBy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Batch => f.write_str("batch"),
+            Self::Tag(path) => write!(f, "tag:{path}"),
+        }
+    }
+}
+
+impl std::str::FromStr for StickyBy {
+    type Err = String;
+
+    /// `batch`, or `tag:PATH` with a path of at most 256 bytes whose names are those of a twin's keys.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if text.eq_ignore_ascii_case("batch") {
+            return Ok(Self::Batch);
+        }
+        let path = text.get(..4).filter(|kind| kind.eq_ignore_ascii_case("tag:")).map(|_| text[4..].trim());
+        let is_name = |name: &str| {
+            !name.is_empty() && !name.starts_with('$') && !name.chars().any(|c| c.is_control() || c.is_whitespace())
+        };
+        match path.filter(|path| path.len() <= 256 && path.split('.').all(is_name)) {
+            Some(path) => Ok(Self::Tag(path.to_owned())),
+            None => {
+                let shown: String = text.chars().take(80).collect();
+                Err(format!("{shown:?} is none: {}", Self::FORMS))
+            }
+        }
+    }
+}
+
 /// What happens to a device that registers again (`service-rest.md` 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReprovisionPolicy {

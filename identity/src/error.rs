@@ -412,6 +412,7 @@ impl Refusal {
                 Subject::Module(..) => (409_301, "ModuleAlreadyExistsOnDevice"),
                 Subject::Authority(_) => (409_210, "CertificateAuthorityConflict"),
                 Subject::AccessPolicy(..) => (409_212, "AccessPolicyConflict"),
+                Subject::Hub(_) => (409_213, "LinkedHubConflict"),
                 _ => (409_203, "RegistrationStatusConflict"),
             },
             Self::PreconditionFailed(_) => (412_001, "PreconditionFailed"),

@@ -2,8 +2,11 @@
 //! that operators let choose a hub.
 
 pub mod client;
+pub mod hub;
 mod rebalance;
+pub mod runner;
 mod step;
+pub mod webhook;
 
 pub use rebalance::Rebalancer;
 pub use step::Step;

@@ -219,6 +219,26 @@ impl Provisioning {
         }
     }
 
+    /// As [`Self::took_up`], for whoever changed a registration and does not know whether that began a transfer.
+    ///
+    /// # Errors
+    /// [`Fault`] if the registry could not be read.
+    pub fn took_up_any(&self, id: &RegistrationId) -> Result<(), Fault> {
+        if let Some(transfer) = self.registry.transfer(id)?.filter(|transfer| !transfer.is_failed()) {
+            self.took_up(&transfer, None);
+        }
+        Ok(())
+    }
+
+    /// What a device that waits for a transfer is told.
+    fn transferring(&self, transfer: &Transfer) -> Answer {
+        let answer = Answer::of_transfer(transfer);
+        match self.surroundings.as_ref().and_then(|it| it.retry_after_seconds(transfer)) {
+            Some(seconds) => answer.with_retry_after(seconds),
+            None => answer,
+        }
+    }
+
     /// A device was moved: ends the session that it left behind.
     pub fn moved(&self, displaced: Option<&ClientIdentity>) {
         if let (Some(client), Some(cut)) = (displaced, &self.cut) {
@@ -526,7 +546,7 @@ impl Provisioning {
                 }
                 Ok(Outcome::Transferring { transfer, displaced }) => {
                     self.took_up(&transfer, displaced.as_ref());
-                    return Ok(Answer::of_transfer(&transfer));
+                    return Ok(self.transferring(&transfer));
                 }
                 Ok(Outcome::Standing(standing)) => {
                     self.cut_owner(&id);
@@ -709,7 +729,7 @@ impl Provisioning {
         if let Some(transfer) = transfer.filter(|it| it.operation_id.as_str() == operation_id)
             && (transfer.is_awaited() || transfer.is_failed())
         {
-            return Ok(Answer::of_transfer(&transfer));
+            return Ok(self.transferring(&transfer));
         }
         let registration = self
             .registry

@@ -256,6 +256,7 @@ fn api(dir: &Path, cache_bytes: Option<usize>) -> Result<(Api, Arc<RegistryStore
         backup: None,
         handshakes: Vec::new(),
         crl_files: Arc::new(CrlFiles::default()),
+        hubs: Default::default(),
         version: "bench",
     });
     Ok((api, registry))

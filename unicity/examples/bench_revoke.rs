@@ -154,6 +154,7 @@ fn world(dir: &std::path::Path) -> Result<World> {
         backup: None,
         handshakes: Vec::new(),
         crl_files: Arc::default(),
+        hubs: Default::default(),
         version: "bench",
     });
     let stop = CancellationToken::new();

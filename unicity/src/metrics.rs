@@ -9,6 +9,7 @@ use unicity_broker::BrokerMetrics;
 use unicity_hub::Suspicion;
 use unicity_identity::StandingState;
 use unicity_listener::ListenerMetrics;
+use unicity_outbound::runner::{BreakerState, HubState, LiveHubs, RunnerMetrics};
 use unicity_provisioning::RegistryView as _;
 use unicity_store::metrics::MetricFamily;
 use unicity_store::registry::RegistryStore;
@@ -126,6 +127,65 @@ pub(crate) fn clones(suspicion: Arc<Suspicion>, registry: Arc<RegistryStore>) ->
         samples.push(sample("unicity_clone_findings_total", help, MetricKind::Counter, None, suspicion.findings()));
         let help = "Identities whose recent sessions are remembered.";
         samples.push(sample("unicity_identities_remembered", help, MetricKind::Gauge, None, suspicion.len() as u64));
+        samples
+    })
+}
+
+/// Transfers to hubs elsewhere, and how these hubs are.
+pub(crate) fn transfers(runner: Arc<RunnerMetrics>, live: Arc<LiveHubs>) -> MetricsSource {
+    Arc::new(move || {
+        let counts = runner.counts();
+        #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53, and a gauge beyond needs no more")]
+        let plain = |name: &'static str, help: &'static str, kind, value: u64| MetricSample {
+            name: Cow::Borrowed(name),
+            help: Cow::Borrowed(help),
+            kind,
+            labels: Vec::new(),
+            value: value as f64,
+        };
+        let mut samples = vec![
+            plain("unicity_transfers_known", "Transfers that wait or run.", MetricKind::Gauge, counts.known),
+            plain("unicity_transfers_running", "Transfers with a step under way.", MetricKind::Gauge, counts.running),
+            plain(
+                "unicity_transfer_steps_total",
+                "Steps of transfers that were recorded.",
+                MetricKind::Counter,
+                counts.steps,
+            ),
+            plain(
+                "unicity_transfer_retries_total",
+                "Steps of transfers that had to be made again.",
+                MetricKind::Counter,
+                counts.retries,
+            ),
+            plain(
+                "unicity_transfers_failed_total",
+                "Transfers that came to nothing.",
+                MetricKind::Counter,
+                counts.failed,
+            ),
+        ];
+        for (hub, health) in live.all() {
+            let of_hub = |name: &'static str, help: &'static str, value: f64| MetricSample {
+                name: Cow::Borrowed(name),
+                help: Cow::Borrowed(help),
+                kind: MetricKind::Gauge,
+                labels: vec![(Cow::Borrowed("hub"), Cow::Owned(hub.to_string()))],
+                value,
+            };
+            let breaker = match health.breaker {
+                BreakerState::Closed => 0.0,
+                BreakerState::HalfOpen => 1.0,
+                BreakerState::Open => 2.0,
+            };
+            let up = f64::from(u8::from(health.state != HubState::Down));
+            samples.push(of_hub(
+                "unicity_remote_hub_up",
+                "1 if a hub elsewhere answers its probes, or is not probed yet.",
+                up,
+            ));
+            samples.push(of_hub("unicity_remote_hub_breaker", "0 closed, 1 half open, 2 open.", breaker));
+        }
         samples
     })
 }

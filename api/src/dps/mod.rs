@@ -1,5 +1,6 @@
 //! The provisioning service's API (`service-rest.md` 3): enrollments, groups, registrations.
 
+mod allocation;
 mod attestation;
 mod bulk;
 mod filter;
@@ -18,8 +19,10 @@ use crate::body::ApiBody;
 use crate::failure::Failure;
 use crate::route::DpsCall;
 
+pub(crate) use allocation::show as show_allocation;
 pub(crate) use attestation::show_with_keys;
 pub(crate) use individual::draft as individual_draft;
+pub use show::enrollment as shown_enrollment;
 pub(crate) use show::individual as show_individual;
 pub(crate) use terms::{CapabilitiesBody, word};
 

@@ -7,9 +7,26 @@ use unicity_identity::{
     ETag, EnrollmentGroup, EnrollmentRef, HubDirectory, IndividualEnrollment, ProvisioningStatus, Registration,
     Timestamp,
 };
+use unicity_provisioning::Provisioning;
 use unicity_provisioning::answer::registration_state;
+use unicity_provisioning::registry::Fault;
 
-use super::attestation;
+use super::{allocation, attestation};
+
+/// An enrollment as GET answers it, without keys and notes of revocation; `None`: there is none.
+///
+/// # Errors
+/// [`Fault`] if state could not be read.
+pub fn enrollment(provisioning: &Provisioning, enrollment: &EnrollmentRef) -> Result<Option<Value>, Fault> {
+    let registry = provisioning.registry();
+    Ok(match enrollment {
+        EnrollmentRef::Group(id) => registry.group(id)?.as_ref().map(group),
+        EnrollmentRef::Individual(id) => match registry.individual(id)? {
+            Some(found) => Some(individual(&found, registry.registration(id)?.as_ref(), &*provisioning.hubs()?)),
+            None => None,
+        },
+    })
+}
 
 /// An individual enrollment, with the state of its registration if there is one.
 pub(crate) fn individual(
@@ -67,7 +84,7 @@ fn terms(out: &mut Map<String, Value>, terms: &EnrollmentTerms, etag: ETag, crea
         );
     }
     if let Some(policy) = &terms.allocation {
-        out.insert("allocationPolicy".into(), json!(policy.as_str()));
+        allocation::show(out, policy);
     }
     if !terms.hubs.is_empty() {
         out.insert("iotHubs".into(), json!(terms.hubs));

@@ -1,10 +1,10 @@
 //! What individual enrollments and groups have in common, as a request's body gives it (`service-rest.md` 3.1 to 3.3).
 //!
 //! Taken: `attestation`, `capabilities.iotEdge`, `provisioningStatus`, `reprovisionPolicy`, `allocationPolicy`,
-//! `iotHubs`, `iotHubHostName`, `initialTwin`, and our extension `payload`: free JSON for the device's `assigned` answer.
+//! `customAllocationDefinition`, `iotHubs`, `iotHubHostName`, `initialTwin`, and our extensions `stickyBy` and `payload`: free JSON for
+//! the device's `assigned` answer.
 //! Known and let pass, since clients send back what they were given: `registrationState`, `createdDateTimeUtc`,
-//! `lastUpdatedDateTimeUtc`, `etag` (the header `If-Match` counts), `customAllocationDefinition` (refused with its policy),
-//! `credentialPolicyName`.
+//! `lastUpdatedDateTimeUtc`, `etag` (the header `If-Match` counts), `credentialPolicyName`.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,6 +13,7 @@ use unicity_identity::json::JsonText;
 use unicity_identity::{ClientIdentity, Entropy, GenerationId, HubHost, ProvisioningStatus, Refusal, Timestamp, Twin};
 use unicity_provisioning::registry::TermsDraft;
 
+use super::allocation::{self, AllocationBody};
 use super::attestation::{self, AttestationBody, Given, Scope};
 use super::members;
 use crate::api::Shared;
@@ -25,7 +26,6 @@ struct TermsBody {
     capabilities: Option<CapabilitiesBody>,
     provisioning_status: Option<String>,
     reprovision_policy: Option<ReprovisionBody>,
-    allocation_policy: Option<String>,
     iot_hubs: Option<Vec<String>>,
     iot_hub_host_name: Option<String>,
     initial_twin: Option<Value>,
@@ -80,14 +80,14 @@ pub(super) fn draft(
     is_update: bool,
     entropy: &mut Entropy,
 ) -> Result<TermsDraft, Failure> {
+    let allocation_body: AllocationBody = members(body)?;
     let body: TermsBody = members(body)?;
     let stored_policy = stored.and_then(|stored| stored.clone_policy);
+    let stored_allocation = stored.and_then(|stored| stored.allocation.as_ref());
     let stored = stored.map(|stored| &stored.attestation);
     let Given { attestation, given } = attestation::read(shared, body.attestation, scope, stored, is_update, entropy)?;
-    let allocation = match body.allocation_policy.as_deref().filter(|text| !text.is_empty()) {
-        None => None,
-        Some(text) => Some(allocation_policy(text)?),
-    };
+    let webhook_hosts = &shared.provisioning.settings().allocation.webhook_hosts;
+    let allocation = allocation::read(webhook_hosts, allocation_body, stored_allocation)?;
     let (hubs, allocation) = hubs(body.iot_hubs, body.iot_hub_host_name, allocation)?;
     let status = match body.provisioning_status.as_deref().filter(|text| !text.is_empty()) {
         None => ProvisioningStatus::Enabled,
@@ -140,19 +140,6 @@ fn check_initial_twin(initial: &JsonText) -> Result<(), Failure> {
         Err(Refusal::Invalid { what, why }) => Err(Failure::invalid(format!("initialTwin.{what}"), why)),
         other => Ok(other.map(drop)?),
     }
-}
-
-fn allocation_policy(text: &str) -> Result<AllocationPolicy, Failure> {
-    word(
-        "allocationPolicy",
-        text,
-        &[
-            ("hashed", AllocationPolicy::Hashed),
-            ("static", AllocationPolicy::Static),
-            ("geoLatency", AllocationPolicy::GeoLatency),
-            ("leastLoaded", AllocationPolicy::LeastLoaded),
-        ],
-    )
 }
 
 /// The hubs to choose among. `iotHubHostName` is the form of 2018: one hub, statically; `iotHubs` counts before it.

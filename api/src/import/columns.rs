@@ -27,10 +27,13 @@ pub(crate) enum Column {
     Payload,
     Information,
     ClonePolicy,
+    StickyBy,
+    WebhookUrl,
+    WebhookVersion,
 }
 
 /// Each with the name that an export writes, and others that are read.
-const COLUMNS: [(Column, &str, &[&str]); 19] = [
+const COLUMNS: [(Column, &str, &[&str]); 22] = [
     (Column::RegistrationId, "registrationId", &["regid", "id", "serial", "serialnumber", "deviceregistrationid"]),
     (Column::DeviceId, "deviceId", &["device", "iothubdeviceid", "hubdeviceid"]),
     (Column::Status, "provisioningStatus", &["status"]),
@@ -58,6 +61,9 @@ const COLUMNS: [(Column, &str, &[&str]); 19] = [
     (Column::Payload, "payload", &["custompayload"]),
     (Column::Information, "optionalDeviceInformation", &["additionaldeviceinformation", "deviceinformation"]),
     (Column::ClonePolicy, "clonePolicy", &[]),
+    (Column::StickyBy, "stickyBy", &[]),
+    (Column::WebhookUrl, "webhookUrl", &["webhook"]),
+    (Column::WebhookVersion, "webhookApiVersion", &[]),
 ];
 
 fn plain(name: &str) -> String {
@@ -106,7 +112,7 @@ pub(crate) fn header() -> impl Iterator<Item = &'static str> {
 pub(crate) fn body<'a>(columns: &[Column], fields: impl Iterator<Item = &'a str>) -> Result<Value, String> {
     let mut body = Map::new();
     let (mut symmetric, mut certificates, mut tpm) = (Map::new(), Map::new(), Map::new());
-    let mut reprovision = Map::new();
+    let (mut reprovision, mut webhook) = (Map::new(), Map::new());
     let text = |field: &str| Value::String(field.to_owned());
     for (column, field) in columns.iter().zip(fields) {
         let name = COLUMNS[*column as usize].1;
@@ -120,7 +126,7 @@ pub(crate) fn body<'a>(columns: &[Column], fields: impl Iterator<Item = &'a str>
             _ => Err(format!("{name} is neither true nor false")),
         };
         match column {
-            Column::RegistrationId | Column::DeviceId | Column::ClonePolicy => {
+            Column::RegistrationId | Column::DeviceId | Column::ClonePolicy | Column::StickyBy => {
                 body.insert(name.into(), text(field));
             }
             Column::Status => {
@@ -145,6 +151,8 @@ pub(crate) fn body<'a>(columns: &[Column], fields: impl Iterator<Item = &'a str>
                 let hubs = field.split([';', ' ', '|']).filter(|host| !host.is_empty()).map(text);
                 body.insert(name.into(), Value::Array(hubs.collect()));
             }
+            Column::WebhookUrl => drop(webhook.insert("webhookUrl".into(), text(field))),
+            Column::WebhookVersion => drop(webhook.insert("apiVersion".into(), text(field))),
             Column::Allocation => drop(body.insert(name.into(), text(field))),
             Column::UpdateHub | Column::MigrateData => drop(reprovision.insert(name.into(), flag()?)),
             Column::IotEdge => drop(body.insert("capabilities".into(), json!({"iotEdge": flag()?}))),
@@ -155,6 +163,9 @@ pub(crate) fn body<'a>(columns: &[Column], fields: impl Iterator<Item = &'a str>
     }
     if !reprovision.is_empty() {
         body.insert("reprovisionPolicy".into(), Value::Object(reprovision));
+    }
+    if !webhook.is_empty() {
+        body.insert("customAllocationDefinition".into(), Value::Object(webhook));
     }
     let attestation = match (symmetric.is_empty(), certificates.is_empty(), tpm.is_empty()) {
         (_, true, true) => json!({"type": "symmetricKey", "symmetricKey": symmetric}),
@@ -185,6 +196,8 @@ pub(crate) fn fields(body: &Value) -> Vec<String> {
             Column::EndorsementKey | Column::StorageRootKey => text(&format!("/attestation/tpm/{name}")),
             Column::UpdateHub | Column::MigrateData => text(&format!("/reprovisionPolicy/{name}")),
             Column::IotEdge => text("/capabilities/iotEdge"),
+            Column::WebhookUrl => text("/customAllocationDefinition/webhookUrl"),
+            Column::WebhookVersion => text("/customAllocationDefinition/apiVersion"),
             Column::InitialTwin | Column::Payload | Column::Information => json(&format!("/{name}")),
             _ => text(&format!("/{name}")),
         })
@@ -219,7 +232,8 @@ mod tests {
             "registrationId": "a", "deviceId": "b", "batch": null, "provisioningStatus": "enabled",
             "attestation": {"type": "symmetricKey", "symmetricKey": {"primaryKey": "QQ==", "secondaryKey": "Qg=="}},
             "iotHubs": ["h", "g"], "initialTwin": {"tags": {"a": "x,\"y\""}}, "payload": "text",
-            "capabilities": {"iotEdge": true},
+            "capabilities": {"iotEdge": true}, "stickyBy": "tag:site",
+            "customAllocationDefinition": {"webhookUrl": "https://f.example/x", "apiVersion": "2021-10-01"},
             "reprovisionPolicy": {"updateHubAssignment": true, "migrateDeviceData": false},
         });
         let columns: Vec<Column> = COLUMNS.iter().map(|(column, ..)| *column).collect();

@@ -358,6 +358,8 @@ pub(crate) const STORY: Shape = Object(&[
     may("enrollment", Any, ""),
     may("group", Any, ""),
     may("registration", N(&REGISTRATION), ""),
+    may("transfer", N(&TRANSFER), ""),
+    may("allocation", Any, "Where it would go now, and why; the leaf `registered` says why it is where it is."),
     may("devices", List(&Any), ""),
     may("keys", List(&Any), ""),
     may("standing", Any, ""),
@@ -368,3 +370,152 @@ pub(crate) const STORY: Shape = Object(&[
     has("searched", Any, "How far back sessions and leaves were looked for."),
 ]);
 pub(crate) const DOCUMENT: Shape = Object(&[has("openapi", Text, ""), has("paths", Any, "")]);
+
+const COORDINATES: &[Member] = &[has("latitude", Number, "-90 to 90."), has("longitude", Number, "-180 to 180.")];
+
+const LINKED_HUB: Named = Named {
+    name: "LinkedHub",
+    about: "A hub that devices are handed to.",
+    members: &[
+        has("name", Text, ""),
+        has("hostName", Text, "What devices are told."),
+        has("place", Word(&["local", "remote"]), ""),
+        has("state", Word(&["active", "draining", "down"]), ""),
+        has("weight", Whole, "1 to 1000."),
+        has("applyAllocation", Flag, "Whether allocation may choose it."),
+        has("draining", Flag, ""),
+        has("labels", List(&Text), ""),
+        has("region", OrNull(&Text), ""),
+        has("coordinates", OrNull(&Object(COORDINATES)), ""),
+        has("capacity", OrNull(&Whole), "Most device identities."),
+        has("devices", Whole, "Identities that it holds, as far as this service knows."),
+        has("etag", Text, ""),
+        may("port", Whole, "Of a linked hub."),
+        may("policy", Text, "Of a linked hub: by which it is called."),
+        may("caSha256", OrNull(&Hash), "Of a linked hub: the authority that its certificate leads to."),
+        may("health", Any, "Whether it answers, since when, and why not."),
+        may("created", Moment, ""),
+        may("updated", Moment, ""),
+    ],
+};
+
+const REASONS: Shape = List(&Object(&[has("why", Text, ""), has("registrations", Whole, "")]));
+
+const REBALANCE: Named = Named {
+    name: "Rebalance",
+    about: "Devices being moved to where the policies in force put them.",
+    members: &[
+        has("number", Whole, ""),
+        has("state", Word(&["running", "stopped", "done"]), ""),
+        has("rate", Whole, "Most moves a second."),
+        has("from", OrNull(&Text), "Only devices of this hub."),
+        has("seen", Whole, "Registrations looked at."),
+        has("expected", Whole, "About how many it will look at."),
+        has("moved", Whole, "To and from hubs elsewhere: begun."),
+        has("skipped", Whole, ""),
+        has("reasons", REASONS, "Why they were."),
+        has("cursor", OrNull(&Text), "Up to which registration id it has looked."),
+        has("by", Text, ""),
+        has("begun", Moment, ""),
+        has("updated", Moment, ""),
+        has("digest", Hash, "Of the moves made."),
+    ],
+};
+
+const TRANSFER: Named = Named {
+    name: "Transfer",
+    about: "A device on its way to or from a hub elsewhere, or one that did not get there.",
+    members: &[
+        has("registrationId", Text, ""),
+        has("operationId", Text, ""),
+        has("stage", Text, "What is done next, or `failed`."),
+        has("from", Any, ""),
+        has("to", Any, ""),
+        has("twin", Word(&["initial", "migrate", "reset", "keep"]), ""),
+        has("policy", Text, ""),
+        has("reason", Text, ""),
+        has("begun", Moment, ""),
+        has("updated", Moment, ""),
+        may("rebalance", Whole, "That moves it; 0: one move that was asked for."),
+        may("errorCode", Whole, ""),
+        may("message", Text, ""),
+        may("toBeDeleted", List(&Any), "Identities elsewhere that must not stay."),
+    ],
+};
+
+pub(crate) const HUBS: Shape = Object(&[has("value", List(&N(&LINKED_HUB)), "")]);
+pub(crate) const ONE_HUB: Shape = N(&LINKED_HUB);
+pub(crate) const HUB_ASKED: Shape = Object(&[
+    may("connectionString", Text, "`HostName=..;SharedAccessKeyName=..;SharedAccessKey=..` of its service API."),
+    may("ca", Text, "PEM; those of the platform unless told."),
+    may("weight", Whole, "1 to 1000."),
+    may("applyAllocation", Flag, ""),
+    may("draining", Flag, ""),
+    may("labels", List(&Text), ""),
+    may("region", OrNull(&Text), ""),
+    may("coordinates", OrNull(&Object(COORDINATES)), ""),
+    may("capacity", OrNull(&Whole), ""),
+]);
+pub(crate) const HUB_TERMS_ASKED: Shape = Object(&[
+    may("weight", Whole, "1 to 1000."),
+    may("applyAllocation", Flag, ""),
+    may("draining", Flag, ""),
+    may("labels", List(&Text), ""),
+    may("region", OrNull(&Text), ""),
+    may("coordinates", OrNull(&Object(COORDINATES)), ""),
+    may("capacity", OrNull(&Whole), ""),
+]);
+pub(crate) const HUB_REMOVED: Shape = Object(&[
+    has("name", Text, ""),
+    has("unlinked", Flag, ""),
+    has("devices", Whole, "That were assigned to it."),
+    may("lost", Text, "What that means for them."),
+]);
+pub(crate) const ALLOCATION: Shape = Object(&[
+    has("allocationPolicy", Text, ""),
+    may("stickyBy", Text, "`batch`, or `tag:` and a path."),
+    has("setBy", Word(&["configuration", "operator"]), ""),
+]);
+pub(crate) const ALLOCATION_ASKED: Shape = Object(&[
+    has("allocationPolicy", Word(&["hashed", "static", "geoLatency", "leastLoaded", "sticky"]), ""),
+    may("stickyBy", Text, "Of `sticky`: `batch`, or `tag:` and a path."),
+]);
+pub(crate) const PLAN_ASKED: Shape = Object(&[
+    may("hubs", List(&Any), "Each with `name` and the members of a hub that would change; a new one with `hostName`."),
+    may("remove", List(&Text), "Hubs that would be drained and unlinked."),
+    may("allocationPolicy", Text, ""),
+    may("stickyBy", Text, ""),
+    may("from", Text, "Only devices of this hub."),
+]);
+pub(crate) const FORECAST: Shape = Object(&[
+    has("registrations", Whole, "Looked at."),
+    has("stay", Whole, "That are where they belong."),
+    has("moves", Whole, ""),
+    has("cannot", REASONS, "That stay though they might go."),
+    has("matrix", List(&Object(&[has("from", Text, ""), has("to", Text, ""), has("moves", Whole, "")])), ""),
+    has(
+        "hubs",
+        List(&Object(&[has("hub", Text, ""), has("before", Whole, ""), has("after", Whole, "")])),
+        "Their loads.",
+    ),
+    has(
+        "estimated",
+        List(&Object(&[has("policy", Text, ""), has("registrations", Whole, "")])),
+        "Policies whose choice depends on the moment.",
+    ),
+    has("isEstimate", Flag, ""),
+    has("digest", Hash, "Of the moves: `planDigest` of a rebalance."),
+    has("allocationPolicy", Text, "Of enrollments that name none."),
+    may("stickyBy", Text, ""),
+]);
+pub(crate) const REBALANCES: Shape = Object(&[has("value", List(&N(&REBALANCE)), "")]);
+pub(crate) const ONE_REBALANCE: Shape = N(&REBALANCE);
+pub(crate) const REBALANCE_ASKED: Shape = Object(&[
+    may("rate", Whole, "Most moves a second; 50 unless told."),
+    may("from", Text, "Only devices of this hub."),
+    may("planDigest", Hash, "Only if it would make the moves of that plan."),
+]);
+pub(crate) const TRANSFERS: Shape = Object(&page(&N(&TRANSFER)));
+pub(crate) const ONE_TRANSFER: Shape = N(&TRANSFER);
+pub(crate) const TRANSFER_RETRIED: Shape =
+    Object(&[has("outcome", Word(&["moved", "begun"]), ""), may("hub", Text, ""), may("transfer", N(&TRANSFER), "")]);

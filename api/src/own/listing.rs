@@ -21,7 +21,7 @@ pub(super) fn limit(target: &Target) -> Result<usize, Failure> {
     Ok(target.number::<usize>("limit")?.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX))
 }
 
-fn page(items: Vec<Value>, next: Option<String>) -> Response<ApiBody> {
+pub(super) fn page(items: Vec<Value>, next: Option<String>) -> Response<ApiBody> {
     let mut body = json!({"items": items});
     if let Some(next) = next {
         body["next"] = json!(next);

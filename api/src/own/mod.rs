@@ -1,21 +1,25 @@
 //! What Azure has no call for, or has in its control plane, under `/unicity/`: listings with pages, telemetry, refusals,
-//! standings of identities that may have a clone, certificate authorities, revocation, the audit log, the server itself. Members are in
-//! camel case as in the DPS API; telemetry has the record of
-//! `tail --json`.
+//! standings of identities that may have a clone, certificate authorities, revocation, hubs and the moves among them, the audit log,
+//! the server itself. Members are in camel case as in the DPS API; telemetry has the record of `tail --json`.
 
+mod allocation;
 mod audit;
 mod authority;
 mod denied;
 mod failures;
+mod hubs;
 pub(crate) mod imports;
 mod listing;
+mod plan;
 mod policies;
+mod rebalances;
 pub(crate) mod revocation;
 mod revoke;
 mod server;
 mod standing;
 mod story;
 mod telemetry;
+mod transfers;
 
 use std::sync::Arc;
 
@@ -71,6 +75,23 @@ pub(crate) async fn handle(shared: &Arc<Shared>, call: OwnCall, proven: Proven) 
         OwnCall::PutPolicy(name) => policies::put(shared, &name, &proven).await,
         OwnCall::DeletePolicy(name) => policies::delete(shared, &name, &proven).await,
         OwnCall::RotatePolicy(name) => policies::rotate(shared, &name, &proven).await,
+        OwnCall::Hubs => hubs::list(shared).await,
+        OwnCall::GetHub(name) => hubs::get(shared, &name),
+        OwnCall::PutHub(name) => hubs::put(shared, &name, &proven).await,
+        OwnCall::PatchHub(name) => hubs::patch(shared, &name, &proven).await,
+        OwnCall::DeleteHub(name) => hubs::delete(shared, &name, &proven).await,
+        OwnCall::AllocationPolicy => allocation::get(shared),
+        OwnCall::PutAllocationPolicy => allocation::put(shared, &proven).await,
+        OwnCall::DeleteAllocationPolicy => allocation::delete(shared, &proven).await,
+        OwnCall::Plan => plan::plan(shared, &proven).await,
+        OwnCall::Rebalances => rebalances::list(shared),
+        OwnCall::GetRebalance(number) => rebalances::get(shared, &number),
+        OwnCall::StartRebalance => rebalances::start(shared, &proven).await,
+        OwnCall::StopRebalance(number) => rebalances::set_running(shared, &number, false, &proven).await,
+        OwnCall::ResumeRebalance(number) => rebalances::set_running(shared, &number, true, &proven).await,
+        OwnCall::Transfers => transfers::list(shared, &proven).await,
+        OwnCall::GetTransfer(id) => transfers::get(shared, &id),
+        OwnCall::RetryTransfer(id) => transfers::retry(shared, &id, &proven).await,
         OwnCall::Authorities => authority::list(shared).await,
         OwnCall::GetAuthority(name) => authority::get(shared, &name),
         OwnCall::PutAuthority(name) => authority::put(shared, &name, &proven).await,

@@ -143,6 +143,12 @@ pub(super) async fn revoke(shared: &Shared, proven: &Proven) -> Result<Response<
         other => return Err(Shared::unexpected(&other)),
     };
     let durable_ms = milliseconds(began);
+    // At a hub elsewhere it is disabled by a transfer, which the periodic look at all transfers would find later.
+    if let RevocationTarget::Registration(id) = &revoked.revocation.target {
+        shared.provisioning.took_up_any(id)?;
+    } else if let Some(KeyOwner::Registration(id)) = &revoked.owner {
+        shared.provisioning.took_up_any(id)?;
+    }
     // What the disk was busy with meanwhile: this record, and the end of the one before it.
     let sync_ms = registry.sync_ns_total().zip(synced_before).map(|(after, before)| {
         #[expect(clippy::cast_precision_loss, reason = "a duration in milliseconds for people")]

@@ -1,7 +1,7 @@
 //! The whole story of an identity in one answer: what is stored of it, its session, what was refused it, and its leaves.
 //!
 //! Members, each left out where there is nothing to say: `asked`, `registrationId`, `enrollment`, `group`, `registration`,
-//! `devices`, `keys`, `standing`, `revocations`, `sessions`, `refusals`, `leaves`, and `searched`, which says how far
+//! `transfer`, `allocation` (where it would go now, and why), `devices`, `keys`, `standing`, `revocations`, `sessions`, `refusals`, `leaves`, and `searched`, which says how far
 //! back sessions and leaves were looked for.
 
 use std::collections::BTreeMap;
@@ -20,14 +20,16 @@ use unicity_identity::{
     RevocationTarget, Standing, Timestamp,
 };
 use unicity_provisioning::answer::registration_state;
+use unicity_provisioning::decide::{Prospect, foresee};
 use unicity_provisioning::evidence::RefusalRecord;
 use unicity_provisioning::leaf_filter::LeafFilter;
 use unicity_provisioning::{Provisioning, Registry};
 
-use super::{audit, server, standing};
+use super::{allocation, audit, server, standing, transfers};
 use crate::api::Shared;
 use crate::audit::AuditLog;
 use crate::body::{ApiBody, json as json_answer};
+use crate::dps::show_allocation;
 use crate::failure::Failure;
 use crate::hub::show_device;
 
@@ -201,6 +203,14 @@ impl Sources {
             shown["attestation"] = json!(registration.kind.as_str());
             story.insert("registration".into(), shown);
         }
+        if let Some(id) = &known.registration_id
+            && let Some(transfer) = self.registry().transfer(id)?
+        {
+            story.insert("transfer".into(), transfers::show(&transfer));
+        }
+        if let Some(registration) = &known.registration {
+            story.insert("allocation".into(), self.allocation(registration)?);
+        }
         let mut devices = Vec::new();
         for device in &known.devices {
             let mut shown = show_device(device, &self.sessions, None)?;
@@ -221,6 +231,38 @@ impl Sources {
             self.registry().revocations()?.iter().filter(|it| covers(it, known, &keys)).map(revocation).collect();
         insert_some(story, "revocations", covering);
         Ok(())
+    }
+
+    /// Where it would go now, which may be elsewhere than where it was put: nothing is moved by the question, and no webhook asked.
+    fn allocation(&self, registration: &Registration) -> Result<Value, Failure> {
+        let (registry, settings) = (self.registry(), self.provisioning.settings());
+        let live = self.provisioning.circumstances(None).live;
+        let foreseen = foresee(registry.as_ref(), settings, registration, &live)?;
+        let mut shown = match &foreseen.allocation {
+            Some(note) => json!({
+                "policy": note.policy, "source": note.source, "candidates": note.candidates, "excluded": note.excluded,
+                "reason": note.reason,
+            }),
+            None => json!({}),
+        };
+        let default = registry.default_policy()?;
+        let mut of_service = json!({"setBy": if default.is_some() { "operator" } else { "configuration" }});
+        allocation::show(default.as_ref().unwrap_or(&settings.allocation.policy), &mut of_service);
+        shown["servicePolicy"] = of_service;
+        match foreseen.prospect {
+            Prospect::Belongs => shown["prospect"] = json!("belongs"),
+            Prospect::Goes(to) => {
+                shown["prospect"] = json!("goes");
+                shown["to"] = json!(to);
+            }
+            Prospect::Cannot(why) => {
+                shown["prospect"] = json!("stays");
+                shown["why"] = json!(why);
+            }
+        }
+        let down = live.down.iter().map(|(hub, why)| json!({"hub": hub, "why": why}));
+        insert_value(&mut shown, "down", down.collect());
+        Ok(shown)
     }
 
     /// The keys by which it can act, and where each comes from.
@@ -341,6 +383,12 @@ impl Sources {
     }
 }
 
+fn insert_value(shown: &mut Value, name: &str, items: Vec<Value>) {
+    if !items.is_empty() {
+        shown[name] = Value::Array(items);
+    }
+}
+
 fn insert_some(story: &mut Map<String, Value>, name: &str, items: Vec<Value>) {
     if !items.is_empty() {
         story.insert(name.to_owned(), Value::Array(items));
@@ -363,8 +411,8 @@ fn terms(terms: &EnrollmentTerms) -> Value {
         "provisioningStatus": status,
         "keys": terms.attestation.keys().iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
-    if let Some(policy) = &terms.allocation {
-        shown["allocationPolicy"] = json!(policy.as_str());
+    if let (Some(policy), Some(shown)) = (&terms.allocation, shown.as_object_mut()) {
+        show_allocation(shown, policy);
     }
     if !terms.hubs.is_empty() {
         shown["iotHubs"] = json!(terms.hubs);

@@ -431,6 +431,122 @@ pub(crate) static ROUTES: &[OwnRoute] = &[
         Answer::Json(ONE_STANDING),
     )
     .query(IDENTITY),
+    route(
+        "GET",
+        "/unicity/hubs",
+        |_| OwnCall::Hubs,
+        "The hubs that devices are handed to, local and linked: place, terms, load, health.",
+        Answer::Json(HUBS),
+    ),
+    route("GET", "/unicity/hubs/{name}", OwnCall::GetHub, "One hub; never its key.", Answer::Json(ONE_HUB)),
+    route(
+        "PUT",
+        "/unicity/hubs/{name}",
+        OwnCall::PutHub,
+        "Links a hub elsewhere by its connection string, or sets one anew (`If-Match`); of a local hub the terms. The same call may come \
+         twice.",
+        Answer::Json(ONE_HUB),
+    )
+    .body(HUB_ASKED),
+    route(
+        "PATCH",
+        "/unicity/hubs/{name}",
+        OwnCall::PatchHub,
+        "Changes the terms that are told; `null` takes one away.",
+        Answer::Json(ONE_HUB),
+    )
+    .body(HUB_TERMS_ASKED),
+    route(
+        "DELETE",
+        "/unicity/hubs/{name}",
+        OwnCall::DeleteHub,
+        "Unlinks a hub; a local one has the terms of its configuration again.",
+        Answer::Json(HUB_REMOVED),
+    )
+    .query(&[query("force", Shape::Flag, "Though devices are assigned to it; the answer says what is lost.")]),
+    route(
+        "GET",
+        "/unicity/allocation",
+        |_| OwnCall::AllocationPolicy,
+        "The policy of enrollments that name none.",
+        Answer::Json(ALLOCATION),
+    ),
+    route(
+        "PUT",
+        "/unicity/allocation",
+        |_| OwnCall::PutAllocationPolicy,
+        "Sets it. Devices that are assigned stay until they register again, or a rebalance moves them.",
+        Answer::Json(ALLOCATION),
+    )
+    .body(ALLOCATION_ASKED),
+    route(
+        "DELETE",
+        "/unicity/allocation",
+        |_| OwnCall::DeleteAllocationPolicy,
+        "That of the configuration counts again.",
+        Answer::Empty,
+    ),
+    route(
+        "POST",
+        "/unicity/plan",
+        |_| OwnCall::Plan,
+        "What other hubs, terms or another policy would move. Nothing is changed, and no webhook is called.",
+        Answer::Json(FORECAST),
+    )
+    .query(&[query("moves", Shape::Flag, "As lines (`application/x-ndjson`): each move, the forecast last.")])
+    .body(PLAN_ASKED),
+    route(
+        "GET",
+        "/unicity/rebalances",
+        |_| OwnCall::Rebalances,
+        "Rebalances, the newest first.",
+        Answer::Json(REBALANCES),
+    ),
+    route(
+        "POST",
+        "/unicity/rebalances",
+        |_| OwnCall::StartRebalance,
+        "Begins to move devices to where the policies in force put them now.",
+        Answer::Json(ONE_REBALANCE),
+    )
+    .body(REBALANCE_ASKED),
+    route(
+        "GET",
+        "/unicity/rebalances/{number}",
+        OwnCall::GetRebalance,
+        "One, with its progress.",
+        Answer::Json(ONE_REBALANCE),
+    ),
+    route(
+        "POST",
+        "/unicity/rebalances/{number}/stop",
+        OwnCall::StopRebalance,
+        "Stops it where it is.",
+        Answer::Json(ONE_REBALANCE),
+    ),
+    route(
+        "POST",
+        "/unicity/rebalances/{number}/resume",
+        OwnCall::ResumeRebalance,
+        "Lets it go on.",
+        Answer::Json(ONE_REBALANCE),
+    ),
+    route(
+        "GET",
+        "/unicity/transfers",
+        |_| OwnCall::Transfers,
+        "Devices on their way to or from hubs elsewhere, and those that did not get there, in pages.",
+        Answer::Json(TRANSFERS),
+    )
+    .query(&[AFTER, LIMIT, query("failed", Shape::Flag, "Only those that failed.")]),
+    route("GET", "/unicity/transfers/{id}", OwnCall::GetTransfer, "One, by its registration id.", Answer::Json(ONE_TRANSFER)),
+    route(
+        "POST",
+        "/unicity/transfers/{id}/retry",
+        OwnCall::RetryTransfer,
+        "Tries one anew that failed; where the device belongs is decided again.",
+        Answer::Json(TRANSFER_RETRIED),
+    ),
 ];
 
 /// The segments of a path of the table, without the first `/`.

@@ -18,6 +18,7 @@ const READS: &[&str] = &[
     "POST /devices/query",
     "POST /enrollments/e/attestationmechanism",
     "POST /enrollmentGroups/g/attestationmechanism",
+    "POST /unicity/plan",
 ];
 
 /// Calls that have no leaf of their own, each with the reason.
@@ -27,6 +28,8 @@ const EXEMPT: &[(&str, &str)] = &[
     ("POST /unicity/audit/checkpoint", "signs what was decided before, and decides nothing"),
     ("POST /unicity/crls/reload", "reads files again; a list that is new is stored in the server's name"),
     ("POST /unicity/imports", "`importCompleted` when the rows become true, in the tests of the store"),
+    ("POST /unicity/plan", "reads"),
+    ("POST /unicity/transfers/e/retry", "`transferBegun` or `registered`, in the tests of transfers"),
     ("DELETE /unicity/imports/{number}", "`importReleased`, in the tests of the store"),
 ];
 
@@ -51,6 +54,8 @@ async fn every_change_has_a_leaf_with_its_policy() {
     let denied = json!({"keyFingerprint": fingerprint}).to_string();
     let rights = |names: &[&str]| json!({"rights": names}).to_string();
     let revoke = json!({"keyFingerprint": "cd".repeat(32)}).to_string();
+    let link = json!({"connectionString": crate::hubs::connection_string("far.example", 50)}).to_string();
+    let least = json!({"allocationPolicy": "leastLoaded"}).to_string();
     let steps: Vec<(&str, &str, String, String, &str)> = vec![
         ("PUT /enrollments/e", "", String::new(), e, "enrollmentPut"),
         ("POST /enrollments", "", String::new(), bulk("registrationId", "b", 61, "enrollments"), "enrollmentPut"),
@@ -117,6 +122,14 @@ async fn every_change_has_a_leaf_with_its_policy() {
         ("PUT /unicity/policies/p", "", String::new(), rights(&["EnrollmentRead"]), "policyPut"),
         ("POST /unicity/policies/p/rotate", "", String::new(), String::new(), "policyRotated"),
         ("DELETE /unicity/policies/p", "", String::new(), String::new(), "policyRemoved"),
+        ("PUT /unicity/hubs/h", "", String::new(), link, "hubPut"),
+        ("PATCH /unicity/hubs/h", "", String::new(), json!({"draining": true}).to_string(), "hubPut"),
+        ("DELETE /unicity/hubs/h", "", String::new(), String::new(), "hubRemoved"),
+        ("PUT /unicity/allocation", "", String::new(), least, "defaultPolicySet"),
+        ("DELETE /unicity/allocation", "", String::new(), String::new(), "defaultPolicySet"),
+        ("POST /unicity/rebalances", "", String::new(), String::new(), "rebalancePut"),
+        ("POST /unicity/rebalances/1/stop", "", String::new(), String::new(), "rebalancePut"),
+        ("POST /unicity/rebalances/1/resume", "", String::new(), String::new(), "rebalancePut"),
     ];
     for (route, call, rest, mut body, event) in steps {
         if route == "register" {

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use unicity_hub::{AppendDone, Entry, Pending as HubPending, RecordBody, StoredRecord, TelemetryLog, TelemetryReader};
+use unicity_identity::enrollment::AllocationPolicy;
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
     AccessPolicy, Authority, AuthorityName, ClientIdentity, Continuity, DenyRule, DeviceId, DeviceIdentity,
-    EnrollmentGroup, EnrollmentGroupId, HubName, IndividualEnrollment, KeyFingerprint, ModuleId, ModuleIdentity,
-    Registration, RegistrationId, Revocation, RevocationList, Standing, Subscription, Twin,
+    EnrollmentGroup, EnrollmentGroupId, HubName, HubRecord, IndividualEnrollment, KeyFingerprint, ModuleId,
+    ModuleIdentity, Registration, RegistrationId, Revocation, RevocationList, Standing, Subscription, Twin,
 };
 use unicity_provisioning::leaf::Leaf;
 use unicity_provisioning::memory::Memory;
+use unicity_provisioning::rebalance::Rebalance;
+use unicity_provisioning::transfer::Transfer;
 use unicity_provisioning::{
     Fault, Outcome, Page, Pending, Registry, RegistryError, RegistryView, Request, Settings, decide,
 };
@@ -27,6 +30,11 @@ pub(crate) struct FakeRegistry {
 }
 
 impl FakeRegistry {
+    /// Changes state past all rules.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Memory)) {
+        change(&mut self.state.lock());
+    }
+
     pub(crate) fn new(settings: Arc<Settings>) -> Self {
         Self { state: Mutex::default(), leaves: Mutex::default(), settings, poisoned: Mutex::new(false) }
     }
@@ -96,6 +104,21 @@ impl RegistryView for FakeRegistry {
     fn continuity(&self, id: &RegistrationId) -> Result<Option<Continuity>, Fault> {
         self.state.lock().continuity(id)
     }
+    fn hub_records(&self) -> Result<Vec<HubRecord>, Fault> {
+        self.state.lock().hub_records()
+    }
+    fn default_policy(&self) -> Result<Option<AllocationPolicy>, Fault> {
+        self.state.lock().default_policy()
+    }
+    fn hub_load(&self, hub: &HubName) -> Result<u64, Fault> {
+        self.state.lock().hub_load(hub)
+    }
+    fn transfer(&self, id: &RegistrationId) -> Result<Option<Transfer>, Fault> {
+        self.state.lock().transfer(id)
+    }
+    fn rebalances(&self) -> Result<Vec<Rebalance>, Fault> {
+        self.state.lock().rebalances()
+    }
     fn twin(&self, client: &ClientIdentity) -> Result<Option<Twin>, Fault> {
         self.state.lock().twin(client)
     }
@@ -133,6 +156,9 @@ impl Registry for FakeRegistry {
     }
     fn list_registrations(&self, after: Option<&RegistrationId>, limit: usize) -> Result<Page<Registration>, Fault> {
         Ok(page(self.state.lock().registrations.iter(), after, limit))
+    }
+    fn list_transfers(&self, after: Option<&RegistrationId>, limit: usize) -> Result<Page<Transfer>, Fault> {
+        Ok(page(self.state.lock().transfers.iter(), after, limit))
     }
     fn list_devices(
         &self,

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod admin;
+mod allocation;
 mod audit;
 mod audited;
 mod auth;
@@ -19,6 +20,7 @@ mod hub;
 mod hub_bulk;
 mod hub_query;
 mod hub_x509;
+mod hubs;
 mod malformed;
 mod nodes;
 mod own;

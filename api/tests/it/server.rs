@@ -13,7 +13,7 @@ use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use unicity_api::{
-    Api, ApiParts, ApiSettings, Audience, CrlFiles, HubPolicy, PolicyKeys, Right, Rights, ServicePolicies,
+    Api, ApiParts, ApiSettings, Audience, CrlFiles, HubParts, HubPolicy, PolicyKeys, Right, Rights, ServicePolicies,
     ServicePolicy,
 };
 use unicity_hub::{Sessions, Suspicion};
@@ -22,6 +22,9 @@ use unicity_identity::{
     Vault, derive_device_key,
 };
 use unicity_listener::{ConnectionInfo, HandshakeFailures, Service, UnauthenticatedPermit};
+use unicity_outbound::Rebalancer;
+use unicity_provisioning::allocation::AllocationSettings;
+use unicity_provisioning::allocation::{HubHealth, HubHealthSource};
 use unicity_provisioning::tpm::ChallengeSecret;
 use unicity_provisioning::{CloneSettings, FailureLimit, Provisioning, RefusalRing, Settings, UnicityMode};
 use zeroize::Zeroizing;
@@ -42,8 +45,20 @@ pub(crate) struct Server {
     pub(crate) crl_files: Arc<CrlFiles>,
     pub(crate) audit: Arc<FakeAudit>,
     pub(crate) policy_keys: Arc<FakeKeys>,
+    pub(crate) rebalancer: Rebalancer,
+    pub(crate) health: Arc<FakeHealth>,
     pub(crate) stop: CancellationToken,
     clock: Arc<AtomicU64>,
+}
+
+/// What is said of hubs elsewhere.
+#[derive(Default)]
+pub(crate) struct FakeHealth(pub(crate) parking_lot::Mutex<std::collections::BTreeMap<String, HubHealth>>);
+
+impl HubHealthSource for FakeHealth {
+    fn health(&self, hub: &unicity_identity::HubName) -> Option<HubHealth> {
+        self.0.lock().get(hub.as_str()).cloned()
+    }
 }
 
 pub(crate) struct Reply {
@@ -173,7 +188,10 @@ impl Server {
             token_skew_seconds: 300,
             payload_bytes_max: 4096,
             clones,
-            allocation: Default::default(),
+            allocation: AllocationSettings {
+                webhook_hosts: ["functions.example:443".parse().unwrap()].into(),
+                ..AllocationSettings::default()
+            },
         });
         let registry = Arc::new(FakeRegistry::new(domain.clone()));
         let vault = Arc::new(Vault::new(MasterKey::from_bytes(&[1; 32]), &Zeroizing::new([2; 32])));
@@ -220,6 +238,8 @@ impl Server {
         let failures = Arc::new(HandshakeFailures::new("mqtt"));
         let crl_files = Arc::new(CrlFiles::default());
         let policy_keys = Arc::new(FakeKeys::default());
+        let rebalancer = Rebalancer::new(provisioning.clone(), environment.clone());
+        let health = Arc::new(FakeHealth::default());
         let api = Api::new(ApiParts {
             provisioning,
             sessions: sessions.clone(),
@@ -240,6 +260,7 @@ impl Server {
             })),
             handshakes: vec![failures.clone()],
             crl_files: crl_files.clone(),
+            hubs: HubParts { health: Some(health.clone()), rebalancing: Some(Arc::new(rebalancer.clone())) },
             version: "0.0.0-test",
         });
         Self {
@@ -252,6 +273,8 @@ impl Server {
             failures,
             crl_files,
             policy_keys,
+            rebalancer,
+            health,
             stop: CancellationToken::new(),
             clock,
         }

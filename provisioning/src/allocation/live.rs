@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use unicity_identity::HubName;
 
+use crate::transfer::Transfer;
+
 /// Live facts about hubs; a hub that is in no map is up, of unknown distance and says nothing of its load.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LiveFacts {
@@ -43,4 +45,9 @@ pub enum LatencySource {
 pub trait Surroundings: Send + Sync {
     /// What is known now, for a device at this address; must not block.
     fn live(&self, peer: Option<IpAddr>) -> LiveFacts;
+
+    /// When a device that waits for this transfer should ask again, in seconds; `None`: as ever.
+    fn retry_after_seconds(&self, _transfer: &Transfer) -> Option<u32> {
+        None
+    }
 }

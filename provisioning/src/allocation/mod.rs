@@ -2,8 +2,12 @@
 //! how it came about, so that `why` can tell and `plan` can foresee it.
 
 mod evaluate;
+pub mod health;
 pub mod live;
 pub mod rendezvous;
+pub mod webhook;
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use unicity_identity::enrollment::{AllocationPolicy, CustomAllocation};
@@ -11,18 +15,22 @@ use unicity_identity::{HubHost, HubName, RegistrationId};
 
 use crate::registry::Fault;
 pub use evaluate::evaluate;
+pub use health::{HubHealth, HubHealthSource, HubState};
 pub use live::{Latency, LatencySource, LiveFacts, Surroundings};
+pub use webhook::WebhookHost;
 
 /// Allocation as the service is configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllocationSettings {
     /// The policy of enrollments that name none, until an operator sets another one.
     pub policy: AllocationPolicy,
+    /// Where operators' functions may be that choose a hub; none: `custom` is refused.
+    pub webhook_hosts: BTreeSet<WebhookHost>,
 }
 
 impl Default for AllocationSettings {
     fn default() -> Self {
-        Self { policy: AllocationPolicy::Hashed }
+        Self { policy: AllocationPolicy::Hashed, webhook_hosts: BTreeSet::new() }
     }
 }
 

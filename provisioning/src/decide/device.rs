@@ -3,7 +3,7 @@
 use unicity_identity::error::{KeyOwner, Subject};
 use unicity_identity::{
     ClientIdentity, DeviceId, DeviceIdentity, DeviceStatus, Entropy, Facets, HubName, IndividualEnrollment, ModuleId,
-    Timestamp,
+    Refusal, Timestamp,
 };
 
 use super::keys::{held, transfer};
@@ -60,6 +60,12 @@ pub(super) fn put_device(
     let (hub, id) = (draft.hub, draft.device_id);
     let stored = view.device(&hub, &id)?;
     check(precondition, stored.as_ref().map(|stored| stored.etag), || Subject::Device(hub.clone(), id.clone()))?;
+    if stored.as_ref().is_some_and(DeviceIdentity::is_moving) && draft.status == DeviceStatus::Enabled {
+        // Rule 14: the hub that it moves to may hold an enabled one by now.
+        let what = Subject::Device(hub, id).to_string();
+        let why = "it is being moved to another hub, and can be enabled only there".to_owned();
+        return Err(Refusal::Invalid { what, why }.into());
+    }
     let (owner, individual) = owner(view, &hub, &id, stored.as_ref())?;
     let status_changed = stored.as_ref().is_some_and(|stored| stored.status != draft.status);
     let device = DeviceIdentity {

@@ -6,9 +6,11 @@
 use std::collections::BTreeSet;
 
 use unicity_identity::error::{KeyOwner, Subject};
+use unicity_identity::registration::AttestationKind;
 use unicity_identity::{
     DenyRule, DeviceIdentity, DeviceStatus, EnrollmentGroupId, EnrollmentRef, Entropy, IndividualEnrollment,
-    KeyFingerprint, ProvisioningStatus, Refusal, Registration, RegistrationId, Revocation, RevocationTarget, Timestamp,
+    KeyFingerprint, LinkedHub, ProvisioningStatus, Refusal, Registration, RegistrationId, Revocation, RevocationTarget,
+    Timestamp,
 };
 
 use super::Parts;
@@ -16,6 +18,7 @@ use super::keys::{device_of, held};
 use crate::leaf::LeafEvent;
 use crate::registry::{Actor, Change, Fault, Outcome, RegistryError, RegistryView, Revoked};
 use crate::service::Settings;
+use crate::transfer::{AllocationNote, Transfer, TransferCause, TransferEnd, TransferStage, TwinFate};
 
 /// What one record ends.
 struct Ending<'a> {
@@ -95,12 +98,102 @@ impl Ending<'_> {
         if let Some(device) = device {
             ended |= self.device(&device);
             ended |= self.modules(&device)?;
+            self.elsewhere(id, Some(&device), registration)?;
+        } else {
+            self.elsewhere(id, None, registration)?;
         }
         for key in keys {
             ended |= self.deny(key, Some(KeyOwner::Registration(id.clone())))?;
         }
         self.rows += usize::from(ended);
         Ok(ended)
+    }
+
+    /// What hubs elsewhere hold of a registration id: the identity that its record names is disabled there, and whatever else a
+    /// transfer made or left is deleted. A transfer under way goes no further.
+    fn elsewhere(
+        &mut self,
+        id: &RegistrationId,
+        device: Option<&DeviceIdentity>,
+        registration: Option<&Registration>,
+    ) -> Result<(), Fault> {
+        let hubs = self.view.hubs(&self.settings.hubs)?;
+        let is_remote = |end: &TransferEnd| hubs.by_name(&end.hub).is_some_and(LinkedHub::is_remote);
+        let pending = self.view.transfer(id)?.filter(|pending| !pending.is_failed());
+        if pending.as_ref().is_some_and(|pending| pending.stage == TransferStage::End) {
+            return Ok(());
+        }
+        let own = device.map(|device| TransferEnd {
+            hub: device.hub.clone(),
+            device_id: device.device_id.clone(),
+            generation: Some(device.generation),
+            etag: None,
+        });
+        let is_own = |end: &TransferEnd| {
+            own.as_ref().is_some_and(|own| (&own.hub, &own.device_id) == (&end.hub, &end.device_id))
+        };
+        let others: Vec<TransferEnd> = pending
+            .iter()
+            .flat_map(|pending| pending.target.iter().chain(&pending.source).chain(&pending.discard))
+            .filter(|end| is_remote(end) && !is_own(end))
+            .cloned()
+            .collect();
+        for end in &others {
+            // The device id that was claimed there.
+            if self.view.device(&end.hub, &end.device_id)?.is_some_and(|it| it.registration.as_ref() == Some(id)) {
+                self.changes.push(Change::DeleteDevice(end.hub.clone(), end.device_id.clone()));
+            }
+        }
+        let source = own.filter(is_remote);
+        let stage = TransferStage::End;
+        let transfer = match (pending, source, device) {
+            (Some(_), None, _) if others.is_empty() => {
+                self.changes.push(Change::DeleteTransfer(id.clone()));
+                return Ok(());
+            }
+            (Some(pending), source, _) => Transfer {
+                stage,
+                source,
+                target: None,
+                twin: None,
+                ask: None,
+                discard: others,
+                updated: self.now,
+                ..pending
+            },
+            (None, Some(source), Some(device)) => Transfer {
+                registration_id: id.clone(),
+                operation_id: self.entropy.operation_id(),
+                stage,
+                cause: TransferCause::Registration,
+                enrollment: registration
+                    .map_or_else(|| EnrollmentRef::Individual(id.clone()), |found| found.enrollment.clone()),
+                enrollment_etag: registration.map_or(device.etag, |found| found.enrollment_etag),
+                kind: registration.map_or(AttestationKind::SymmetricKey, |found| found.kind),
+                key_fingerprint: registration.map_or(KeyFingerprint([0; 32]), |found| found.key_fingerprint),
+                authentication: device.authentication.clone(),
+                iot_edge: device.iot_edge,
+                payload: None,
+                device_payload: None,
+                source: Some(source),
+                target: None,
+                wanted_device_id: device.device_id.clone(),
+                ask: None,
+                fate: TwinFate::Keep,
+                initial_twin: None,
+                twin: None,
+                allocation: AllocationNote::default(),
+                in_place: false,
+                status: DeviceStatus::Disabled,
+                status_reason: Some(DeviceIdentity::REVOKED.to_owned()),
+                discard: Vec::new(),
+                begun: self.now,
+                updated: self.now,
+            },
+            (None, _, _) => return Ok(()),
+        };
+        self.changes.push(Change::PutTransfer(Box::new(transfer)));
+        Ok(())
     }
 
     fn group(&mut self, id: &EnrollmentGroupId) -> Result<bool, Fault> {

@@ -119,8 +119,9 @@ fn begin(draft: &Draft, before: &Before<'_>, fate: TwinFate, now: Timestamp) -> 
         initial_twin: draft.initial_twin.clone(),
         twin: None,
         in_place: false,
-        status: own.map_or(DeviceStatus::Enabled, |own| own.status),
-        status_reason: own.and_then(|own| own.status_reason.clone()),
+        // What a transfer left disabled that did not come to its end was enabled before, or never was.
+        status: own.filter(|own| !own.is_moving()).map_or(DeviceStatus::Enabled, |own| own.status),
+        status_reason: own.filter(|own| !own.is_moving()).and_then(|own| own.status_reason.clone()),
         discard: Vec::new(),
         allocation: draft.note.clone(),
         begun: now,
@@ -343,8 +344,15 @@ pub(super) fn step(
             Ok(stored_step(transfer))
         }
         (TransferStage::Fill, TransferEvent::Done { .. }) => step.commit(transfer),
+        (TransferStage::Fill, TransferEvent::Gone) => {
+            // Somebody deleted it in between.
+            transfer.in_place = false;
+            transfer.stage = TransferStage::Create;
+            Ok(stored_step(transfer))
+        }
         (TransferStage::Enable, TransferEvent::Done { .. }) => step.enabled(transfer),
-        (TransferStage::Delete, TransferEvent::Done { .. } | TransferEvent::Gone) => {
+        // Identities that cannot be deleted are somebody else's by now.
+        (TransferStage::Delete, TransferEvent::Done { .. } | TransferEvent::Gone | TransferEvent::Refused { .. }) => {
             if !transfer.discard.is_empty() {
                 transfer.discard.remove(0);
             }
@@ -354,10 +362,12 @@ pub(super) fn step(
         (TransferStage::Undo { code, message }, TransferEvent::Done { .. } | TransferEvent::Gone) => {
             step.failed(transfer, code, message)
         }
-        // Identities that cannot be deleted are somebody else's by now.
-        (TransferStage::Delete | TransferStage::End, TransferEvent::Refused { .. }) => Ok(ended(&transfer)),
+        (TransferStage::End, TransferEvent::Refused { .. }) => Ok(ended(&transfer)),
         // The assignment is recorded and stays so; the next registration looks after the identity.
-        (TransferStage::Enable, TransferEvent::Refused { .. }) => Ok(ended(&transfer)),
+        (TransferStage::Enable, TransferEvent::Refused { .. } | TransferEvent::Gone) => {
+            transfer.stage = TransferStage::Delete;
+            if transfer.discard.is_empty() { Ok(ended(&transfer)) } else { Ok(stored_step(transfer)) }
+        }
         (TransferStage::Undo { code, message }, TransferEvent::Refused { .. }) => step.failed(transfer, code, message),
         (_, TransferEvent::Refused { code, message }) => step.give_up(transfer, code, message),
         (_, _) => Ok((Vec::new(), None, Outcome::Done)),
@@ -453,6 +463,12 @@ impl Step<'_> {
 
     /// Records the assignment.
     fn commit(self, mut transfer: Transfer) -> Result<OptionalParts, RegistryError> {
+        // An operator disabled it since the transfer began.
+        if let Some(own) = self.before.device.as_ref().filter(|own| {
+            self.before.registration.is_some() && own.status == DeviceStatus::Disabled && !own.is_moving()
+        }) {
+            (transfer.status, transfer.status_reason) = (own.status, own.status_reason.clone());
+        }
         let Some((target, hub)) = transfer.target.as_ref().and_then(|end| Some((end, self.hubs.by_name(&end.hub)?)))
         else {
             let why = "the hub that was chosen is linked no longer".to_owned();

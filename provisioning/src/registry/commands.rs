@@ -343,7 +343,7 @@ pub struct MoveCommand {
     pub registration_id: RegistrationId,
     /// Only if it is there still.
     pub from: HubName,
-    /// The rebalance that moves it.
+    /// The rebalance that moves it; 0: an operator asked for this one move.
     pub rebalance: u32,
     /// What is known at this moment.
     pub circumstances: Circumstances,

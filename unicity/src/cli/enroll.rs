@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::{Map, Value, json};
+use unicity_identity::enrollment::StickyBy;
 use unicity_identity::sas::percent_encode;
 use unicity_identity::{EnrollmentGroupId, RegistrationId};
 
@@ -11,6 +12,9 @@ use super::confirm::Yes;
 use super::{Global, attestation, export, import, output, suspects};
 use crate::client::{Audience, Client};
 use crate::error::{CommandError, Context as _, Outcome};
+
+/// How a hub may be chosen.
+const POLICIES: [&str; 6] = ["hashed", "static", "geoLatency", "leastLoaded", "custom", "sticky"];
 
 const API: &str = "api-version=2021-10-01";
 
@@ -43,6 +47,16 @@ pub(crate) struct TermsArgs {
     /// A hub, by its host, that devices may be sent to; repeatable. One: that hub. None: all linked hubs.
     #[arg(long = "hub", value_name = "HOST")]
     hubs: Vec<String>,
+    /// How its hub is chosen; if not given: `static` with one --hub, `hashed` with several, else what the service does.
+    #[arg(long, value_name = "POLICY", ignore_case = true, value_parser = POLICIES)]
+    allocation_policy: Option<String>,
+    /// The https URL of the function that names a hub (docs/webhook.md); its host must be in `[allocation.webhook] hosts`. Alone, it
+    /// means --allocation-policy custom.
+    #[arg(long, value_name = "URL", conflicts_with = "sticky_by")]
+    webhook_url: Option<String>,
+    /// What devices share a hub by: `batch`, or `tag:PATH` of their initial twin. Alone, it means --allocation-policy sticky.
+    #[arg(long, value_name = "batch|tag:PATH")]
+    sticky_by: Option<StickyBy>,
     /// Make it disabled.
     #[arg(long)]
     disabled: bool,
@@ -198,14 +212,42 @@ fn parse_json(option: &str, text: &str) -> Outcome<Value> {
     serde_json::from_str(text).map_err(|error| CommandError::usage(format!("{option} is no JSON: {error}")))
 }
 
+fn allocation(body: &mut Map<String, Value>, args: &TermsArgs) -> Outcome {
+    if !args.hubs.is_empty() {
+        body.insert("iotHubs".into(), json!(args.hubs));
+    }
+    let implied = match (&args.webhook_url, &args.sticky_by, args.hubs.as_slice()) {
+        (Some(_), ..) => Some("custom"),
+        (_, Some(_), _) => Some("sticky"),
+        (_, _, []) => None,
+        (_, _, [_]) => Some("static"),
+        _ => Some("hashed"),
+    };
+    let policy = args.allocation_policy.as_deref().or(implied);
+    let is = |word: &str| policy.is_some_and(|policy| policy.eq_ignore_ascii_case(word));
+    for (word, option, given) in
+        [("custom", "--webhook-url", args.webhook_url.is_some()), ("sticky", "--sticky-by", args.sticky_by.is_some())]
+    {
+        if is(word) != given {
+            return Err(CommandError::usage(format!("{option} and --allocation-policy {word} go together")));
+        }
+    }
+    if let Some(policy) = policy {
+        body.insert("allocationPolicy".into(), json!(policy));
+    }
+    if let Some(url) = &args.webhook_url {
+        body.insert("customAllocationDefinition".into(), json!({"webhookUrl": url, "apiVersion": "2021-10-01"}));
+    }
+    if let Some(by) = &args.sticky_by {
+        body.insert("stickyBy".into(), json!(by.to_string()));
+    }
+    Ok(())
+}
+
 fn terms(attestation: Value, args: &TermsArgs) -> Outcome<Map<String, Value>> {
     let mut body = Map::new();
     body.insert("attestation".into(), attestation);
-    if !args.hubs.is_empty() {
-        body.insert("iotHubs".into(), json!(args.hubs));
-        let policy = if args.hubs.len() == 1 { "static" } else { "hashed" };
-        body.insert("allocationPolicy".into(), json!(policy));
-    }
+    allocation(&mut body, args)?;
     if args.disabled {
         body.insert("provisioningStatus".into(), json!("disabled"));
     }

@@ -198,7 +198,12 @@ fn terms_text(terms: &Value) -> String {
         cell("attestation"),
         cell("lastUpdatedDateTimeUtc")
     );
-    for (name, title) in [("batch", "batch"), ("allocationPolicy", "allocation"), ("clonePolicy", "clone policy")] {
+    for (name, title) in [
+        ("batch", "batch"),
+        ("allocationPolicy", "allocation"),
+        ("stickyBy", "sticky by"),
+        ("clonePolicy", "clone policy"),
+    ] {
         if terms.get(name).is_some() {
             text.push_str(&format!(", {title} {}", cell(name)));
         }

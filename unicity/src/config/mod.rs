@@ -3,6 +3,7 @@
 //! `raw` is the file as written, this module what it means. `config/unicity.toml` documents each key.
 
 mod raw;
+mod webhook;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,6 +19,7 @@ use unicity_provisioning::{CloneSettings, UnicityMode};
 use crate::error::{CommandError, Outcome};
 
 pub(crate) use raw::{LogFormat, PARTITIONS_DEFAULT};
+pub(crate) use webhook::WebhookConfig;
 
 /// What the server is to do, checked.
 #[derive(Debug, Clone)]
@@ -38,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) stale_crl: StalePolicy,
     pub(crate) crl_files: Vec<PathBuf>,
     pub(crate) crl_poll_seconds: u64,
+    /// Operators' functions that may choose hubs.
+    pub(crate) webhook: Option<WebhookConfig>,
     pub(crate) limits: raw::Limits,
     pub(crate) registry: raw::Registry,
     pub(crate) telemetry: raw::Telemetry,
@@ -185,6 +189,7 @@ impl Checker<'_> {
         self.range("crl_poll_seconds", &raw.x509.crl_poll_seconds, 1, 3600);
         let hubs = self.hubs(raw.hub, server.provisioning);
         let crl_files = self.crl_files(&raw.x509.crl_files);
+        let webhook = raw.allocation.webhook.map(|webhook| self.webhook(webhook));
         for name in &server.hostnames {
             self.parsed::<HubHost>("hostnames", name);
         }
@@ -222,6 +227,7 @@ impl Checker<'_> {
             },
             crl_files,
             crl_poll_seconds: *raw.x509.crl_poll_seconds.get_ref(),
+            webhook,
             limits,
             registry: raw.registry,
             telemetry: raw.telemetry,
@@ -359,6 +365,21 @@ mod tests {
             ("[x509]\ncrl_files = [\n\"here.crl\"]\n", &["unicity.toml:3", "here.crl", "absolute"]),
             ("[x509]\ncrl_files = [\"/a\",\n\"/a\"]\n", &["unicity.toml:3", "already"]),
             ("[x509]\ncrl_poll_seconds = 0\n", &["unicity.toml:2", "crl_poll_seconds", "1 to 3600"]),
+            ("[allocation.webhook]\nhosts = []\n", &["unicity.toml:2", "hosts", "host:port"]),
+            ("[allocation.webhook]\nattempts = 3\n", &["unicity.toml:1", "hosts"]),
+            (
+                "[allocation.webhook]\nhosts = [\n\"https://f.example/x\",\n\"f.example:0\", \"F.example\",\n\"f.example:443\"]\n",
+                &["unicity.toml:3", "no port", "unicity.toml:4", "unicity.toml:5", "already"],
+            ),
+            (
+                "[allocation.webhook]\nhosts = [\"f\"]\ntimeout_seconds = 0\nattempts = 0\nreply_bytes_max = 1\n",
+                &["unicity.toml:3", "1 to 30", "unicity.toml:4", "1 to 20", "unicity.toml:5", "256 to 1048576"],
+            ),
+            (
+                "[allocation.webhook]\nhosts = [\"f\"]\nsecret_file = \"here\"\nca_file = \"here.pem\"\n",
+                &["unicity.toml:3", "secret_file", "absolute", "unicity.toml:4", "ca_file"],
+            ),
+            ("[allocation.webhook]\nhosts = [\"f\"]\nurl = \"x\"\n", &["unicity.toml:3", "url"]),
             ("[server\n", &["unicity.toml:1"]),
         ] {
             let error = error(text);
@@ -377,5 +398,37 @@ mod tests {
         }
         assert!(Address::parse("127.0.0.1", "x").is_err());
         assert!(Address::parse("", "x").is_err());
+    }
+
+    #[test]
+    fn functions_and_their_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            path.display().to_string()
+        };
+        let authority = rcgen::generate_simple_self_signed(["functions.example".to_owned()]).unwrap();
+        let (ca, secret) = (file("ca.pem", &authority.cert.pem()), file("secret", &"s".repeat(32)));
+        let settings = |secret: &str, ca: &str| {
+            let text = format!(
+                "[allocation.webhook]\nhosts = [\"Functions.example\", \"[::1]:8443\"]\nsecret_file = {secret:?}\nca_file = {ca:?}\n"
+            );
+            parse(&text, Path::new("unicity.toml")).unwrap().webhook.unwrap().settings()
+        };
+        let found = settings(&secret, &ca).unwrap();
+        let hosts: Vec<String> = found.hosts.iter().map(ToString::to_string).collect();
+        assert_eq!(hosts, ["[::1]:8443", "functions.example:443"]);
+        assert!(found.secret.is_some() && !found.allow_private);
+        assert_eq!((found.timeout.as_secs(), found.attempts, found.reply_bytes_max), (5, 5, 65_536));
+        for (secret, ca, part) in [
+            ("/nowhere/secret", ca.as_str(), "/nowhere/secret"),
+            (&secret, "/nowhere/ca.pem", "/nowhere/ca.pem"),
+            (&file("short", "x"), &ca, "16 to 1024 bytes"),
+            (&secret, &file("none.pem", "no certificate"), "there is none"),
+        ] {
+            let error = settings(secret, ca).unwrap_err().to_string();
+            assert!(error.contains(part), "{part:?} not in {error}");
+        }
     }
 }

@@ -14,6 +14,7 @@ pub(crate) struct Raw {
     pub(crate) hub: Vec<Hub>,
     pub(crate) unicity: Unicity,
     pub(crate) x509: X509,
+    pub(super) allocation: super::webhook::RawAllocation,
     pub(crate) limits: Limits,
     pub(crate) registry: Registry,
     pub(crate) telemetry: Telemetry,
@@ -72,7 +73,7 @@ pub(crate) struct Hub {
 /// Partitions of a hub unless told; `ARCHITECTURE.md` says what is known of the number.
 pub(crate) const PARTITIONS_DEFAULT: u32 = 4;
 
-fn plain<T>(value: T) -> Spanned<T> {
+pub(super) fn plain<T>(value: T) -> Spanned<T> {
     Spanned::new(0..0, value)
 }
 

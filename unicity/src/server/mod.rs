@@ -9,6 +9,8 @@ mod policies;
 pub(crate) mod restore;
 mod sealer;
 mod start;
+mod transfers;
+mod webhook;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -13,6 +13,7 @@ use unicity_broker::{Broker, BrokerParts, BrokerSettings};
 use unicity_hub::{CloseReason, EpochSource, Sessions, Suspicion, TelemetryLog};
 use unicity_identity::IdScope;
 use unicity_listener::{BindError, Drained, Listener, ListenerSettings, Tls, TlsFiles, Transport};
+use unicity_provisioning::allocation::AllocationSettings;
 use unicity_provisioning::tpm::ChallengeSecret;
 use unicity_provisioning::{FailureLimit, Provisioning, RefusalRing, Registry, RegistryView as _, Settings};
 use unicity_store::registry::{RegistryImports, RegistryStore};
@@ -21,7 +22,8 @@ use unicity_store::telemetry::TelemetryStore;
 use super::audit::ServerAudit;
 use super::names::Names;
 use super::sealer::Sealer;
-use super::{Plan, crl_files, durable, names, nodes, policies};
+use super::transfers::Transfers;
+use super::{Plan, crl_files, durable, names, nodes, policies, webhook};
 use crate::config::{Address, Config};
 use crate::datadir::{DataDir, Lock, RunInfo};
 use crate::error::{CommandError, Context as _, Outcome};
@@ -54,6 +56,7 @@ pub(crate) struct Running {
     broker: Broker,
     provisioning: Provisioning,
     crl_files: Arc<CrlFiles>,
+    runner: JoinHandle<()>,
     _lock: Lock,
 }
 
@@ -95,7 +98,10 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         token_skew_seconds: *limits.token_skew_seconds.get_ref(),
         payload_bytes_max: size(*limits.payload_bytes_max.get_ref()),
         clones: config.clones,
-        allocation: Default::default(),
+        allocation: AllocationSettings {
+            webhook_hosts: config.webhook.iter().flat_map(|webhook| webhook.hosts.clone()).collect(),
+            ..AllocationSettings::default()
+        },
     });
     let (registry, boot) = durable::open_registry(&data, &config, settings.clone())?;
     let policy_keys = Arc::new(policies::Keys::new(&data, &instance, &names));
@@ -106,6 +112,8 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let telemetry = durable::open_telemetry(&data, &config, &names)?;
     let sealer = Sealer::new(&data, registry.clone(), telemetry.clone(), &names.partitions);
     let environment = clock::environment();
+    // Its files are read before anything waits for them.
+    let webhook = webhook::webhook(&config, environment.clone())?;
     let sessions = Arc::new(Sessions::default());
     let suspicion = Arc::new(Suspicion::default());
     let provisioning = Provisioning::new(
@@ -123,7 +131,8 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     .with_stale_policy(config.stale_crl)
     .with_failure_limit(failure_limit(&config))
     .with_tpm(ChallengeSecret::derive(&instance.vault.master().derive("tpm challenges 1")));
-    let provisioning = nodes::provisioning(&config, provisioning);
+    let transfers = Transfers::new();
+    let provisioning = transfers.watched_by(nodes::provisioning(&config, provisioning));
     let broker = Broker::new(BrokerParts {
         provisioning: provisioning.clone(),
         log: telemetry.clone() as Arc<dyn TelemetryLog>,
@@ -144,6 +153,9 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     sweep_imports(imports.clone(), environment.clone())?;
     let crl_files = Arc::new(CrlFiles::default());
     let served = provisioning.clone();
+    let stop = CancellationToken::new();
+    let live = transfers.live.clone();
+    let (runner, runner_metrics) = transfers.run(provisioning.clone(), webhook, environment.clone(), stop.clone());
     let api = Api::new(ApiParts {
         provisioning,
         sessions,
@@ -158,6 +170,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         backup: Some(backup_hook(&data, registry.clone(), instance.id_scope.clone())),
         handshakes: vec![mqtt_listener.failures(), https_listener.failures()],
         crl_files: crl_files.clone(),
+        hubs: Default::default(),
         version: env!("CARGO_PKG_VERSION"),
     });
 
@@ -170,6 +183,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let mut sources = metric_sources(&mqtt_listener, &https_listener, &broker, &api, &registry, &telemetry);
     sources.push(crl_files::metrics(crl_files.clone()));
     sources.push(metrics::clones(suspicion, registry.clone()));
+    sources.push(metrics::transfers(runner_metrics, live));
     let admin_service = {
         let stopping = stopping.clone();
         let health = durable::Health::new(&data, registry.clone(), telemetry.clone());
@@ -195,7 +209,6 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     for hub in names.hubs.iter() {
         tracing::info!(hub = %hub.name, host = %hub.host, "devices are told this host as their hub");
     }
-    let stop = CancellationToken::new();
     let admin_stop = CancellationToken::new();
     let drain = Duration::from_secs(config.drain_seconds);
     let listeners = vec![
@@ -228,6 +241,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         broker,
         provisioning: served,
         crl_files,
+        runner,
         _lock: lock,
     })
 }
@@ -285,6 +299,10 @@ impl Running {
                 Ok(Err(error)) => tracing::error!(%error, "a listener failed"),
                 Err(_) => tracing::warn!("a listener did not stop in time"),
             }
+        }
+        // Its last steps are recorded before the registry closes; it was told to stop with the listeners.
+        if let Err(error) = self.runner.await {
+            tracing::error!(%error, "the runner of transfers failed");
         }
         if cut > 0 {
             tracing::warn!(connections = cut, "connections were cut at the end of the drain time");
