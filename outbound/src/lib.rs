@@ -2,6 +2,7 @@
 //! that operators let choose a hub.
 
 pub mod client;
+mod health;
 pub mod hub;
 mod rebalance;
 pub mod runner;

@@ -30,7 +30,9 @@ impl PolicyBody {
             };
         };
         if name == "sticky" {
-            return sticky_by(self.sticky_by.as_deref()).map(|by| Some(AllocationPolicy::Sticky(by)));
+            let by = self.sticky_by.as_deref().unwrap_or_default();
+            let by = by.parse::<StickyBy>().map_err(|why| Failure::invalid("stickyBy", why))?;
+            return Ok(Some(AllocationPolicy::Sticky(by)));
         }
         if self.sticky_by.is_some() {
             return Err(refused("stickyBy goes with \"sticky\" only"));
@@ -46,27 +48,11 @@ impl PolicyBody {
     }
 }
 
-/// `batch`, or `tag:` and the path of a tag of the initial twin.
-fn sticky_by(text: Option<&str>) -> Result<StickyBy, Failure> {
-    match text {
-        Some("batch") => Ok(StickyBy::Batch),
-        Some(text) => match text.strip_prefix("tag:") {
-            Some(path) if !path.is_empty() && path.len() <= 128 && path.split('.').all(|name| !name.is_empty()) => {
-                Ok(StickyBy::Tag(path.to_owned()))
-            }
-            _ => Err(Failure::invalid("stickyBy", "it is batch, or tag: and a path such as tag:site.building".into())),
-        },
-        None => Err(Failure::invalid("stickyBy", "it is missing: batch, or tag: and a path such as tag:site".into())),
-    }
-}
-
 /// Adds the members of [`PolicyBody`].
 pub(super) fn show(policy: &AllocationPolicy, shown: &mut Value) {
     shown["allocationPolicy"] = json!(policy.as_str());
-    match policy {
-        AllocationPolicy::Sticky(StickyBy::Batch) => shown["stickyBy"] = json!("batch"),
-        AllocationPolicy::Sticky(StickyBy::Tag(path)) => shown["stickyBy"] = json!(format!("tag:{path}")),
-        _ => {}
+    if let AllocationPolicy::Sticky(by) = policy {
+        shown["stickyBy"] = json!(by.to_string());
     }
 }
 

@@ -2,12 +2,22 @@
 //!
 //! Pure: time comes in as milliseconds of any clock that only rises.
 
-/// Failures in a row that open a closed breaker.
-const FAILURES_MAX: u32 = 5;
-/// How long it stays open the first time, in milliseconds; each time it does not help, twice as long.
-const OPEN_MS: u64 = 2_000;
-/// The longest.
-const OPEN_MS_MAX: u64 = 60_000;
+/// How patient a breaker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BreakerSettings {
+    /// Failures in a row that open a closed breaker.
+    pub failures_max: u32,
+    /// How long it stays open the first time, in milliseconds; each time it does not help, twice as long.
+    pub open_ms: u64,
+    /// The longest.
+    pub open_ms_max: u64,
+}
+
+impl Default for BreakerSettings {
+    fn default() -> Self {
+        Self { failures_max: 5, open_ms: 2_000, open_ms_max: 60_000 }
+    }
+}
 
 /// How a breaker stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +45,7 @@ impl BreakerState {
 /// A circuit breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Breaker {
+    settings: BreakerSettings,
     state: BreakerState,
     /// In a row.
     failures: u32,
@@ -44,13 +55,13 @@ pub struct Breaker {
     is_trying: bool,
 }
 
-impl Default for Breaker {
-    fn default() -> Self {
-        Self { state: BreakerState::Closed, failures: 0, trips: 0, until_ms: 0, is_trying: false }
-    }
-}
-
 impl Breaker {
+    /// A closed one.
+    #[must_use]
+    pub fn new(settings: BreakerSettings) -> Self {
+        Self { settings, state: BreakerState::Closed, failures: 0, trips: 0, until_ms: 0, is_trying: false }
+    }
+
     /// How it stands.
     #[must_use]
     pub fn state(&self) -> BreakerState {
@@ -71,7 +82,7 @@ impl Breaker {
         match self.state {
             BreakerState::Closed => Ok(()),
             BreakerState::Open if now_ms < self.until_ms => Err(self.until_ms - now_ms),
-            BreakerState::HalfOpen if self.is_trying => Err(OPEN_MS / 4),
+            BreakerState::HalfOpen if self.is_trying => Err((self.settings.open_ms / 4).max(1)),
             BreakerState::Open | BreakerState::HalfOpen => {
                 self.state = BreakerState::HalfOpen;
                 self.is_trying = true;
@@ -82,17 +93,19 @@ impl Breaker {
 
     /// A call that was let through got an answer that shows the hub at work.
     pub fn succeeded(&mut self) {
-        *self = Self::default();
+        *self = Self::new(self.settings);
     }
 
     /// A call that was let through failed for the hub's sake.
     pub fn failed(&mut self, now_ms: u64) {
         self.failures = self.failures.saturating_add(1);
         // What was let through before it opened says nothing new.
-        if self.state == BreakerState::Open || (self.state == BreakerState::Closed && self.failures < FAILURES_MAX) {
+        if self.state == BreakerState::Open
+            || (self.state == BreakerState::Closed && self.failures < self.settings.failures_max)
+        {
             return;
         }
-        let wait = (OPEN_MS << self.trips.min(8)).min(OPEN_MS_MAX);
+        let wait = (self.settings.open_ms << self.trips.min(8)).min(self.settings.open_ms_max);
         self.trips = self.trips.saturating_add(1);
         self.state = BreakerState::Open;
         self.is_trying = false;
@@ -140,7 +153,7 @@ mod tests {
             (7_000, Do::Bad, Closed),
             (7_000, Do::Ask(Ok(())), Closed),
         ];
-        let mut breaker = Breaker::default();
+        let mut breaker = Breaker::new(BreakerSettings::default());
         for (at, (now, step, state)) in steps.into_iter().enumerate() {
             match step {
                 Do::Ask(answer) => assert_eq!(breaker.admit(now), answer, "step {at}"),
@@ -154,13 +167,13 @@ mod tests {
 
     #[test]
     fn it_never_stays_open_for_longer_than_a_minute() {
-        let mut breaker = Breaker::default();
+        let mut breaker = Breaker::new(BreakerSettings::default());
         let mut now = 0;
         for _ in 0..100 {
             match breaker.admit(now) {
                 Ok(()) => breaker.failed(now),
                 Err(wait) => {
-                    assert!(wait <= OPEN_MS_MAX);
+                    assert!(wait <= 60_000);
                     now += wait;
                 }
             }

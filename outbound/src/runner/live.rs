@@ -9,7 +9,7 @@ use unicity_identity::{HubName, RemoteLink, Timestamp};
 use unicity_provisioning::allocation::{Latency, LatencySource, LiveFacts, Surroundings};
 use unicity_provisioning::transfer::Transfer;
 
-use super::breaker::{Breaker, BreakerState};
+use super::breaker::{Breaker, BreakerSettings, BreakerState};
 use super::health::{HubHealth, HubState, Watch};
 use super::lane::{Lane, lane_of};
 
@@ -17,6 +17,7 @@ use super::lane::{Lane, lane_of};
 #[derive(Debug)]
 pub struct LiveHubs {
     begun: Instant,
+    breakers: BreakerSettings,
     hubs: Mutex<BTreeMap<HubName, Entry>>,
 }
 
@@ -34,12 +35,12 @@ struct Entry {
 }
 
 impl Entry {
-    fn new(since: Timestamp) -> Self {
+    fn new(since: Timestamp, breaker: BreakerSettings) -> Self {
         Self {
             watch: Watch::default(),
             since,
             cause: None,
-            breaker: Breaker::default(),
+            breaker: Breaker::new(breaker),
             not_before_ms: 0,
             round_trip_us: None,
             reported_devices: None,
@@ -70,11 +71,17 @@ pub struct Probed {
 
 impl Default for LiveHubs {
     fn default() -> Self {
-        Self { begun: Instant::now(), hubs: Mutex::default() }
+        Self::new(BreakerSettings::default())
     }
 }
 
 impl LiveHubs {
+    /// Nothing is known yet; breakers will be so patient.
+    #[must_use]
+    pub fn new(breakers: BreakerSettings) -> Self {
+        Self { begun: Instant::now(), breakers, hubs: Mutex::default() }
+    }
+
     fn hubs(&self) -> MutexGuard<'_, BTreeMap<HubName, Entry>> {
         // Each change is whole before the next begins, whatever panics elsewhere.
         self.hubs.lock().unwrap_or_else(PoisonError::into_inner)
@@ -103,11 +110,11 @@ impl LiveHubs {
         hubs.retain(|hub, _| links.contains_key(hub));
         let mut anew = Vec::new();
         for (hub, link) in links {
-            let entry = hubs.entry(hub.clone()).or_insert_with(|| Entry::new(now));
+            let entry = hubs.entry(hub.clone()).or_insert_with(|| Entry::new(now, self.breakers));
             if entry.link.as_ref() != Some(link) {
                 if entry.link.is_some() {
                     anew.push(hub.clone());
-                    *entry = Entry::new(now);
+                    *entry = Entry::new(now, self.breakers);
                 }
                 entry.link = Some(link.clone());
             }
@@ -119,7 +126,7 @@ impl LiveHubs {
     pub(super) fn admit(&self, hub: &HubName, now: Timestamp) -> Result<(), Duration> {
         let now_ms = self.now_ms();
         let mut hubs = self.hubs();
-        let entry = hubs.entry(hub.clone()).or_insert_with(|| Entry::new(now));
+        let entry = hubs.entry(hub.clone()).or_insert_with(|| Entry::new(now, self.breakers));
         if now_ms < entry.not_before_ms {
             return Err(Duration::from_millis(entry.not_before_ms - now_ms));
         }
@@ -149,7 +156,8 @@ impl LiveHubs {
             }
             Verdict::Busy(after) => {
                 entry.breaker.released();
-                let after = after.unwrap_or(Duration::from_secs(1)).min(super::WAIT_MAX);
+                // Without a time each transfer backs off by itself.
+                let after = after.unwrap_or_default().min(super::WAIT_MAX);
                 entry.not_before_ms = now_ms.saturating_add(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
             }
         }

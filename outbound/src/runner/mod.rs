@@ -15,7 +15,7 @@ mod step;
 use std::time::Duration;
 
 pub use ask::Ask;
-pub use breaker::{Breaker, BreakerState};
+pub use breaker::{Breaker, BreakerSettings, BreakerState};
 pub use health::{HubHealth, HubState};
 pub use lane::{Lane, lane_of};
 pub use live::{LiveHubs, Probed, Verdict};

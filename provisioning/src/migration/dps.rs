@@ -155,7 +155,7 @@ fn allocation(record: &mut Record, hubs: &HubMap) {
     for host in there.iter().filter(|host| hubs.get(host).is_none()) {
         record.note(format!("hub {host} is not kept; name its successor with --hub {host}=HOST"));
     }
-    let webhook = record.members.remove("customAllocationDefinition").is_some();
+    let webhook = record.members.remove("customAllocationDefinition").filter(Value::is_object);
     let policy = record.members.remove("allocationPolicy");
     let policy = policy.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
     match policy.to_ascii_lowercase().as_str() {
@@ -165,8 +165,20 @@ fn allocation(record: &mut Record, hubs: &HubMap) {
         "hashed" => {
             record.out.insert("allocationPolicy".into(), json!("hashed"));
         }
-        "custom" => record.note("allocation by a webhook is not kept: the service's default allocates"),
-        "" if webhook => record.note("its allocation webhook is not kept"),
+        "geolatency" => {
+            record.out.insert("allocationPolicy".into(), json!("geoLatency"));
+        }
+        "custom" => match webhook {
+            Some(webhook) => {
+                record.out.insert("allocationPolicy".into(), json!("custom"));
+                record.out.insert("customAllocationDefinition".into(), webhook);
+                record.note(
+                    "its hub is chosen by a webhook: allow its host in [allocation.webhook], or it is not called",
+                );
+            }
+            None => record.note("no webhook was exported with its policy custom: the service's default allocates"),
+        },
+        "" if webhook.is_some() => record.note("its allocation webhook is not kept"),
         "" => {}
         _ => record.note(format!("allocation policy {policy} is not kept: the service's default allocates")),
     }

@@ -67,10 +67,16 @@ fn what_is_not_kept_is_told() {
         assert!(notes.contains(part), "{notes}");
     }
     let Row::Individual(row) = converted.row else { panic!("no individual") };
-    assert!(row.get("iotHubs").is_none() && row.get("allocationPolicy").is_none());
+    assert!(row.get("iotHubs").is_none());
+    assert_eq!(
+        (&row["allocationPolicy"], &row["customAllocationDefinition"]["apiVersion"]),
+        (&json!("custom"), &json!("1"))
+    );
     let geo =
         dps(json!({"registrationId": "a", "attestation": symmetric(), "allocationPolicy": "geoLatency"})).unwrap();
-    assert!(whats(&geo)[0].contains("geoLatency"));
+    assert!(whats(&geo).is_empty());
+    let Row::Individual(row) = geo.row else { panic!("no individual") };
+    assert_eq!(row["allocationPolicy"], "geoLatency");
 }
 
 #[test]

@@ -151,8 +151,10 @@ pub struct AllocationNote {
     /// Who named it: `individual`, `group` or `service`.
     pub source: String,
     /// Who took part.
+    #[serde(with = "as_json")]
     pub candidates: Vec<crate::allocation::Candidate>,
     /// Who did not.
+    #[serde(with = "as_json")]
     pub excluded: Vec<crate::allocation::Excluded>,
     /// In words.
     pub reason: String,
@@ -210,4 +212,19 @@ pub enum TransferEvent {
         /// For the operator, without secrets.
         message: String,
     },
+}
+
+/// What a leaf shows leaves members out, which the form of stored records cannot: there it is one text.
+mod as_json {
+    use serde::de::{DeserializeOwned, Error as _};
+    use serde::ser::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&serde_json::to_string(value).map_err(S::Error::custom)?)
+    }
+
+    pub(super) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+        serde_json::from_str(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
 }

@@ -20,17 +20,21 @@ mod export;
 mod factory;
 mod failures;
 pub(crate) mod files;
+mod hub;
 mod import;
 mod init;
 mod keys;
 mod migrate;
 pub(crate) mod output;
+mod plan;
+mod rebalance;
 mod refusal;
 mod registration;
 mod revoke;
 mod shell;
 mod suspects;
 pub(crate) mod tail;
+mod transfer;
 pub(crate) mod verify_message;
 mod why;
 
@@ -181,6 +185,17 @@ enum Command {
     /// Device identities of a hub.
     #[command(subcommand)]
     Device(device::DeviceCommand),
+    /// The hubs that devices are handed to, here and elsewhere.
+    #[command(subcommand)]
+    Hub(hub::HubCommand),
+    /// What other hubs, weights or another policy would move, before anything is changed.
+    Plan(plan::PlanArgs),
+    /// Move devices to where the policies in force put them now.
+    #[command(subcommand)]
+    Rebalance(rebalance::RebalanceCommand),
+    /// Devices on their way to or from hubs elsewhere.
+    #[command(subcommand)]
+    Transfer(transfer::TransferCommand),
     /// Identities whose key two devices seem to hold, with the evidence.
     Suspects(suspects::SuspectsArgs),
     /// Read telemetry with its stamps.
@@ -259,6 +274,10 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Migrate(command) => runtime(false)?.block_on(migrate::run(&global, &command)),
         Command::Registration(command) => runtime(false)?.block_on(registration::run(&global, command)),
         Command::Device(command) => runtime(false)?.block_on(device::run(&global, command)),
+        Command::Hub(command) => runtime(false)?.block_on(hub::run(&global, command)),
+        Command::Plan(args) => runtime(false)?.block_on(plan::run(&global, &args)),
+        Command::Rebalance(command) => runtime(false)?.block_on(rebalance::run(&global, &command)),
+        Command::Transfer(command) => runtime(false)?.block_on(transfer::run(&global, &command)),
         Command::Suspects(args) => runtime(false)?.block_on(suspects::run(&global, &args)),
         Command::Tail(args) => runtime(false)?.block_on(tail::run(&global, &args)),
         Command::Why(args) => runtime(false)?.block_on(why::run(&global, &args)),

@@ -7,12 +7,13 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use unicity_api::{
-    Admin, Api, ApiParts, ApiSettings, BackupError, CrlFiles, MetricsSource, RequestRate, ServicePolicies,
+    Admin, Api, ApiParts, ApiSettings, BackupError, CrlFiles, HubParts, MetricsSource, RequestRate, ServicePolicies,
 };
 use unicity_broker::{Broker, BrokerParts, BrokerSettings};
 use unicity_hub::{CloseReason, EpochSource, Sessions, Suspicion, TelemetryLog};
 use unicity_identity::IdScope;
 use unicity_listener::{BindError, Drained, Listener, ListenerSettings, Tls, TlsFiles, Transport};
+use unicity_outbound::Rebalancer;
 use unicity_provisioning::allocation::AllocationSettings;
 use unicity_provisioning::tpm::ChallengeSecret;
 use unicity_provisioning::{FailureLimit, Provisioning, RefusalRing, Registry, RegistryView as _, Settings};
@@ -57,6 +58,7 @@ pub(crate) struct Running {
     provisioning: Provisioning,
     crl_files: Arc<CrlFiles>,
     runner: JoinHandle<()>,
+    rebalancer: JoinHandle<()>,
     _lock: Lock,
 }
 
@@ -156,6 +158,9 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let stop = CancellationToken::new();
     let live = transfers.live.clone();
     let (runner, runner_metrics) = transfers.run(provisioning.clone(), webhook, environment.clone(), stop.clone());
+    let rebalancer = Rebalancer::new(provisioning.clone(), environment.clone());
+    let hubs = HubParts { health: Some(live.clone()), rebalancing: Some(Arc::new(rebalancer.clone())) };
+    let rebalancer = tokio::spawn(rebalancer.run(stop.clone()));
     let api = Api::new(ApiParts {
         provisioning,
         sessions,
@@ -170,7 +175,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         backup: Some(backup_hook(&data, registry.clone(), instance.id_scope.clone())),
         handshakes: vec![mqtt_listener.failures(), https_listener.failures()],
         crl_files: crl_files.clone(),
-        hubs: Default::default(),
+        hubs,
         version: env!("CARGO_PKG_VERSION"),
     });
 
@@ -242,6 +247,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         provisioning: served,
         crl_files,
         runner,
+        rebalancer,
         _lock: lock,
     })
 }
@@ -303,6 +309,9 @@ impl Running {
         // Its last steps are recorded before the registry closes; it was told to stop with the listeners.
         if let Err(error) = self.runner.await {
             tracing::error!(%error, "the runner of transfers failed");
+        }
+        if let Err(error) = self.rebalancer.await {
+            tracing::error!(%error, "the rebalance failed");
         }
         if cut > 0 {
             tracing::warn!(connections = cut, "connections were cut at the end of the drain time");
