@@ -453,3 +453,7 @@ fn replacing(twin: &Value) -> Value {
         "properties": {"desired": own_members(twin.pointer("/properties/desired"))},
     })
 }
+
+#[cfg(test)]
+#[path = "work_tests.rs"]
+mod tests;

@@ -164,7 +164,7 @@ impl TransferRunner {
     }
 
     fn take_up(&mut self, id: &RegistrationId, lane: Lane) {
-        match self.known.get_mut(id).map(|known| (&known.lane == &lane, &mut known.turn)) {
+        match self.known.get_mut(id).map(|known| (known.lane == lane, &mut known.turn)) {
             Some((_, Turn::Running { was_told })) => *was_told = true,
             Some((_, Turn::Ready)) | Some((true, Turn::Delayed(_))) => {}
             Some((false, Turn::Delayed(at))) => {
