@@ -13,6 +13,9 @@ use crate::body::{ApiBody, json as json_answer};
 use crate::dps::parse_id;
 use crate::failure::Failure;
 
+/// Transfers read at once.
+const PAGE: usize = 1000;
+
 fn stage(stage: &TransferStage) -> &'static str {
     match stage {
         TransferStage::Ask => "ask",
@@ -73,13 +76,22 @@ pub(super) async fn list(shared: &Shared, proven: &Proven) -> Result<Response<Ap
     Shared::blocking(move || {
         let mut items = Vec::new();
         loop {
-            let found = registry.list_transfers(after.as_ref(), limit - items.len())?;
-            after = found.items.last().map(|last| last.registration_id.clone());
-            items.extend(found.items.iter().filter(|it| !only_failed || it.is_failed()).map(show));
-            if !found.more || items.len() == limit {
-                let next = after.filter(|_| found.more).map(|last| last.to_string());
-                return Ok(page(items, next));
+            let found = registry.list_transfers(after.as_ref(), PAGE)?;
+            let last = found.items.len();
+            for (number, transfer) in (1..).zip(&found.items) {
+                if only_failed && !transfer.is_failed() {
+                    continue;
+                }
+                items.push(show(transfer));
+                if items.len() == limit {
+                    let is_last = number == last && !found.more;
+                    return Ok(page(items, (!is_last).then(|| transfer.registration_id.to_string())));
+                }
             }
+            if !found.more {
+                return Ok(page(items, None));
+            }
+            after = found.items.last().map(|last| last.registration_id.clone());
         }
     })
     .await

@@ -95,15 +95,16 @@ fn show(story: &Value) -> Vec<String> {
             ),
         );
     }
-    if let Some(allocation) = items("leaves").iter().find(|it| output::cell(it, "leaf.event") == "registered") {
-        let hubs = allocation.pointer("/leaf/candidates").and_then(Value::as_array);
-        let hubs: Vec<String> = hubs
-            .into_iter()
-            .flatten()
-            .map(|hub| format!("{} (weight {})", output::cell(hub, "hub"), output::cell(hub, "weight")))
-            .collect();
-        let chosen = output::cell(allocation, "leaf.hub");
-        row("allocation", format!("{chosen}, {} of {}", output::cell(allocation, "leaf.policy"), hubs.join(", ")));
+    if let Some(transfer) = story.get("transfer") {
+        row("transfer", transfer_text(transfer));
+    }
+    if let Some(leaf) = items("leaves").iter().find(|it| output::cell(it, "leaf.event") == "registered") {
+        for line in allocation_lines(leaf) {
+            row("allocation", line);
+        }
+    }
+    if let Some(now) = story.get("allocation").and_then(prospect_text) {
+        row("allocation", now);
     }
     for name in ["enrollment", "group"] as [&'static str; 2] {
         if let Some(terms) = story.get(name) {
@@ -134,6 +135,64 @@ fn show(story: &Value) -> Vec<String> {
         row("looked at", text);
     }
     out
+}
+
+/// How the newest assignment came about, as its leaf has it.
+fn allocation_lines(item: &Value) -> Vec<String> {
+    let Some(leaf) = item.get("leaf") else { return Vec::new() };
+    let there = |name: &str| leaf.get(name).map(|_| output::cell(leaf, name));
+    let hubs = leaf.get("candidates").and_then(Value::as_array);
+    let candidate = |hub: &Value| {
+        let score =
+            hub.get("score").map(|_| format!(", {} {}", output::cell(hub, "basis"), output::cell(hub, "score")));
+        let (name, weight) = (output::cell(hub, "hub"), output::cell(hub, "weight"));
+        format!("{name} (weight {weight}{})", score.unwrap_or_default())
+    };
+    let hubs: Vec<String> = hubs.into_iter().flatten().map(candidate).collect();
+    let named = there("source").map(|source| format!(" by the {source}")).unwrap_or_default();
+    let chosen = output::cell(leaf, "hub");
+    let mut lines = vec![format!("{chosen}, {}{named} of {}", output::cell(leaf, "policy"), hubs.join(", "))];
+    let excluded = leaf.get("excluded").and_then(Value::as_array).into_iter().flatten();
+    let excluded: Vec<String> =
+        excluded.map(|it| format!("{} ({})", output::cell(it, "hub"), output::cell(it, "why"))).collect();
+    if !excluded.is_empty() {
+        lines.push(format!("  not asked: {}", excluded.join(", ")));
+    }
+    lines.extend(there("reason").map(|reason| format!("  {reason}")));
+    if let Some(from) = there("from") {
+        let by = match there("rebalance").as_deref() {
+            Some("0") => ", as an operator asked".to_owned(),
+            Some(number) => format!(", by rebalance {number}"),
+            None => String::new(),
+        };
+        lines.push(format!("  moved from {from}{by}"));
+    }
+    lines.push(format!("  decided in leaf {}", output::cell(item, "index")));
+    lines
+}
+
+/// Where the policies in force would put it now, if that is elsewhere.
+fn prospect_text(now: &Value) -> Option<String> {
+    match now.get("prospect").and_then(Value::as_str) {
+        Some("goes") => Some(format!(
+            "now it would go to {}, {} by the {}; it does when it registers again, or by `unicity rebalance start`",
+            output::cell(now, "to"),
+            output::cell(now, "policy"),
+            output::cell(now, "source")
+        )),
+        Some("stays") => Some(format!("now: {}", output::cell(now, "why"))),
+        _ => None,
+    }
+}
+
+fn transfer_text(transfer: &Value) -> String {
+    let cell = |name: &str| output::cell(transfer, name);
+    let next = match cell("stage").as_str() {
+        "failed" => format!("failed: {} {}", cell("errorCode"), cell("message")),
+        stage => format!("next: {stage}"),
+    };
+    let by = transfer.get("rebalance").map(|_| format!(", by rebalance {}", cell("rebalance"))).unwrap_or_default();
+    format!("{} to {}{by}, {next}, since {} ({})", cell("from.hub"), cell("to.hub"), cell("begun"), cell("reason"))
 }
 
 fn identity(story: &Value) -> String {
@@ -251,7 +310,12 @@ mod tests {
                 "keyFingerprint": "ab".repeat(32)},
             "keys": [{"fingerprint": "ab".repeat(32), "of": ["registration", "device"], "denied": true}],
             "leaves": [{"index": 3, "leaf": {"event": "registered", "at": 5, "policy": "hashed", "hub": "default",
-                "candidates": [{"hub": "default", "weight": 1}, {"hub": "west", "weight": 2}]}}],
+                "source": "group", "reason": "the highest bid", "from": "west", "rebalance": 2,
+                "candidates": [{"hub": "default", "weight": 1, "score": 7, "basis": "bid"}, {"hub": "west", "weight": 2}],
+                "excluded": [{"hub": "east", "why": "down"}]}}],
+            "transfer": {"stage": "create", "from": {"hub": "default"}, "to": {"hub": "west"}, "begun": "T",
+                "reason": "the highest bid", "rebalance": 2},
+            "allocation": {"prospect": "goes", "to": "west", "policy": "hashed", "source": "service"},
             "searched": {"leaves": 4, "logSize": 4, "recordsBack": 20_000, "recordsBefore": 7},
         });
         let text = show(&story).join("\n");
@@ -262,7 +326,13 @@ mod tests {
             "00000001-000000000002 live",
             "default/dev-1  enabled, sas, generation 7",
             "assigned to h, by symmetricKey abababababab",
-            "default, hashed of default (weight 1), west (weight 2)",
+            "default to west, by rebalance 2, next: create, since T",
+            "default, hashed by the group of default (weight 1, bid 7), west (weight 2)",
+            "not asked: east (down)",
+            "the highest bid",
+            "moved from west, by rebalance 2",
+            "decided in leaf 3",
+            "now it would go to west, hashed by the service",
             "of registration, device, DENIED",
             "3  1970-01-01T00:00:00.005Z  registered",
             "4 of 4 leaves, 20000 records of the partition for sessions (7 older ones were not)",
