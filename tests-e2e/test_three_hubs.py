@@ -75,7 +75,9 @@ def test_a_fleet_lives_through_a_crash_and_a_drain(nodes, program, tmp_path):
         # Another one is drained, and its devices are moved without being asked.
         drained = nodes.hubs["hub-3"]
         nodes.provisioning.command("hub", "drain", "hub-3")
-        nodes.provisioning.command("rebalance", "--rate", MOVES_A_SECOND, "--wait", seconds=SETTLE_SECONDS)
+        nodes.provisioning.command(
+            "rebalance", "start", "--rate", MOVES_A_SECOND, "--follow", "--yes", seconds=SETTLE_SECONDS
+        )
         fleet.until("the move", lambda: not fleet.at(drained.address), SETTLE_SECONDS)
         fleet.until_connected("after the move", SETTLE_SECONDS)
         for device in sdk:

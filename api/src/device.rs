@@ -119,10 +119,14 @@ fn look_up(shared: &Shared, claim: Claim<'_>, origin: Origin) -> Registered {
             .registration(&id)
             .map_err(|fault| Refusal::Unavailable { why: fault.to_string() })?
             .ok_or(Refusal::NotFound(Subject::Registration(id)))
+            .and_then(|registration| {
+                let hubs = provisioning.hubs().map_err(|fault| Refusal::Unavailable { why: fault.to_string() })?;
+                Ok(registration_state(&registration, &hubs, true))
+            })
     });
     match found {
-        Ok(registration) => {
-            let body = to_ascii(&registration_state(&registration, &provisioning.settings().hubs, true));
+        Ok(state) => {
+            let body = to_ascii(&state);
             Registered { answer: Answer { status: 200, retry_after_seconds: None, body }, refusal: None }
         }
         Err(refusal) => refused(shared, claim, origin, refusal),

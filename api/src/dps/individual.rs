@@ -112,7 +112,7 @@ fn check_device_id(shared: &Shared, id: &RegistrationId, device_id: &DeviceId) -
         return Ok(());
     }
     let mut in_use = None;
-    for hub in settings.hubs.iter() {
+    for hub in shared.provisioning.hubs()?.iter() {
         let device = shared.provisioning.registry().device(&hub.name, device_id)?;
         let Some(device) = device.filter(|device| device.registration.as_ref() != Some(id)) else { return Ok(()) };
         in_use = in_use.or(Some((hub.name.clone(), device)));
@@ -158,7 +158,7 @@ pub(super) async fn query(shared: &Shared, proven: &Proven) -> Result<Response<A
     let paging = Paging::of(&proven.headers)?;
     let after: Option<RegistrationId> = paging.after()?;
     let registry = shared.provisioning.registry().clone();
-    let settings = shared.provisioning.settings().clone();
+    let hubs = shared.provisioning.hubs()?;
     Shared::blocking(move || {
         let (found, next) = match filter.id() {
             // An id needs no walk.
@@ -176,7 +176,7 @@ pub(super) async fn query(shared: &Shared, proven: &Proven) -> Result<Response<A
         let mut items = Vec::with_capacity(found.len());
         for enrollment in found.iter().filter(|enrollment| filter.takes_individual(enrollment)) {
             let registration = registry.registration(&enrollment.registration_id)?;
-            items.push(show::individual(enrollment, registration.as_ref(), &settings.hubs));
+            items.push(show::individual(enrollment, registration.as_ref(), &hubs));
         }
         Ok(paged(items, next.as_ref().map(RegistrationId::as_str), "Enrollment"))
     })

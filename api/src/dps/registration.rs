@@ -53,7 +53,7 @@ pub(super) async fn query(shared: &Shared, group: &str, proven: &Proven) -> Resu
     let paging = Paging::of(&proven.headers)?;
     let after: Option<RegistrationId> = paging.after()?;
     let registry = shared.provisioning.registry().clone();
-    let settings = shared.provisioning.settings().clone();
+    let hubs = shared.provisioning.hubs()?;
     Shared::blocking(move || {
         let first_page = after.is_none();
         let of_group = EnrollmentRef::Group(group.clone());
@@ -67,7 +67,7 @@ pub(super) async fn query(shared: &Shared, group: &str, proven: &Proven) -> Resu
         if found.is_empty() && next.is_none() && first_page && registry.group(&group)?.is_none() {
             return Err(Refusal::NotFound(Subject::Group(group)).into());
         }
-        let items = found.iter().map(|registration| registration_state(registration, &settings.hubs, false)).collect();
+        let items = found.iter().map(|registration| registration_state(registration, &hubs, false)).collect();
         Ok(paged(items, next.as_ref().map(RegistrationId::as_str), "DeviceRegistration"))
     })
     .await

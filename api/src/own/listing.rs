@@ -36,8 +36,8 @@ pub(super) async fn registrations(shared: &Shared, proven: &Proven) -> Result<Re
     Shared::blocking(move || {
         let found = provisioning.registry().list_registrations(after.as_ref(), limit)?;
         let next = found.items.last().filter(|_| found.more).map(|last| last.registration_id.to_string());
-        let hubs = &provisioning.settings().hubs;
-        let items = found.items.iter().map(|registration| registration_state(registration, hubs, false)).collect();
+        let hubs = provisioning.hubs()?;
+        let items = found.items.iter().map(|registration| registration_state(registration, &hubs, false)).collect();
         Ok(page(items, next))
     })
     .await

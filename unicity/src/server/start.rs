@@ -154,10 +154,10 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let imports = RegistryImports::new(registry.clone());
     sweep_imports(imports.clone(), environment.clone())?;
     let crl_files = Arc::new(CrlFiles::default());
+    let served = provisioning.clone();
     let stop = CancellationToken::new();
     let live = transfers.live.clone();
     let (runner, runner_metrics) = transfers.run(provisioning.clone(), webhook, environment.clone(), stop.clone());
-    let served = provisioning.clone();
     let rebalancer = Rebalancer::new(provisioning.clone(), environment.clone());
     let hubs = HubParts { health: Some(live.clone()), rebalancing: Some(Arc::new(rebalancer.clone())) };
     let rebalancer = tokio::spawn(rebalancer.run(stop.clone()));
