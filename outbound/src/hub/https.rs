@@ -10,7 +10,7 @@ use serde_json::Value;
 use unicity_identity::{Environment, HubPlace, LinkedHub, RemoteLink, SasToken, Vault};
 
 use super::message::{Condition, HubAnswer, HubApi, HubReply, HubRequest, Method, Pending};
-use crate::client::{Call, Client, Endpoint, Reach, Target, Trust};
+use crate::client::{Allowed, Call, Client, Endpoint, Reach, Trust};
 
 /// The version of the service API that is spoken.
 const API_VERSION: &str = "2021-04-12";
@@ -40,9 +40,6 @@ pub enum LinkError {
     /// Its key does not open.
     #[error("the link's key cannot be opened: {0}")]
     Key(String),
-    /// Its authority is no certificate.
-    #[error("the link's authority: {0}")]
-    Authority(String),
     /// Its host is neither a name nor an address.
     #[error("the link's host is neither a name nor an address")]
     Host,
@@ -64,11 +61,11 @@ impl HttpsHubs {
             return Ok(endpoint.clone());
         }
         let trust = match &link.ca {
-            Some(ca) => Trust::authorities([ca.as_slice()]),
-            None => Trust::platform(),
+            Some(ca) => Trust::Ca(ca.clone()),
+            None => Trust::Platform,
         };
-        let trust = trust.map_err(|error| LinkError::Authority(error.to_string()))?;
-        let endpoint = Endpoint::new(hub.host.as_str(), link.port, trust, self.reach).ok_or(LinkError::Host)?;
+        let endpoint = Endpoint::new(hub.host.as_str(), link.port, trust).map_err(|_| LinkError::Host)?;
+        self.client.allow(Allowed::new(hub.host.as_str(), link.port, self.reach).map_err(|_| LinkError::Host)?);
         all.insert(hub.name.clone(), (link.clone(), hub.host.clone(), endpoint.clone()));
         Ok(endpoint)
     }
@@ -112,7 +109,7 @@ impl HttpsHubs {
         };
         let call = Call {
             method,
-            target: Target(target),
+            path_and_query: target,
             headers,
             body: Bytes::from(body),
             deadline: DEADLINE,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use unicity_identity::Environment;
-use unicity_outbound::client::{Client, Reach, SystemResolver};
+use unicity_outbound::client::{Client, ClientSettings, Reach, SystemResolver};
 use unicity_outbound::hub::HttpsHubs;
 use unicity_outbound::runner::{
     Ask, LiveHubs, RunnerMetrics, RunnerParts, RunnerSettings, TransferInbox, TransferQueue, TransferRunner,
@@ -43,7 +43,7 @@ impl Transfers {
         environment: Environment,
         stop: CancellationToken,
     ) -> (JoinHandle<()>, Arc<RunnerMetrics>) {
-        let client = Client::new(Arc::new(SystemResolver));
+        let client = Client::new(ClientSettings::default(), Arc::new(SystemResolver));
         let hubs = HttpsHubs::new(client, provisioning.vault().clone(), environment.clone(), Reach::Private);
         let runner = TransferRunner::new(RunnerParts {
             provisioning,
