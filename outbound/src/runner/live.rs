@@ -1,10 +1,11 @@
 //! What is known of hubs at each moment: written by the probe and by transfers, read by allocation, operators and metrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use unicity_identity::{HubName, RemoteLink, Timestamp};
 use unicity_provisioning::allocation::{Latency, LatencySource, LiveFacts, Surroundings};
 use unicity_provisioning::transfer::Transfer;
@@ -19,6 +20,9 @@ pub struct LiveHubs {
     begun: Instant,
     breakers: BreakerSettings,
     hubs: Mutex<BTreeMap<HubName, Entry>>,
+    /// Hubs that answer again, until somebody asks.
+    risen: Mutex<BTreeSet<HubName>>,
+    rose: Notify,
 }
 
 #[derive(Debug)]
@@ -79,7 +83,7 @@ impl LiveHubs {
     /// Nothing is known yet; breakers will be so patient.
     #[must_use]
     pub fn new(breakers: BreakerSettings) -> Self {
-        Self { begun: Instant::now(), breakers, hubs: Mutex::default() }
+        Self { begun: Instant::now(), breakers, hubs: Mutex::default(), risen: Mutex::default(), rose: Notify::new() }
     }
 
     fn hubs(&self) -> MutexGuard<'_, BTreeMap<HubName, Entry>> {
@@ -120,6 +124,17 @@ impl LiveHubs {
             }
         }
         anew
+    }
+
+    /// Until hubs answer again that did not: which.
+    pub(super) async fn risen(&self) -> BTreeSet<HubName> {
+        loop {
+            let risen = std::mem::take(&mut *self.risen.lock().unwrap_or_else(PoisonError::into_inner));
+            if !risen.is_empty() {
+                return risen;
+            }
+            self.rose.notified().await;
+        }
     }
 
     /// Asks for leave to call a hub.
@@ -167,6 +182,7 @@ impl LiveHubs {
     pub(super) fn probed(&self, hub: &HubName, result: Result<Probed, String>, now: Timestamp) {
         let mut hubs = self.hubs();
         let Some(entry) = hubs.get_mut(hub) else { return };
+        let was_down = entry.watch.state == HubState::Down;
         let changed = entry.watch.saw(result.is_ok());
         if changed {
             entry.since = now;
@@ -176,6 +192,12 @@ impl LiveHubs {
                 let smoothed = entry.round_trip_us.map_or(round_trip_us, |before| before / 4 * 3 + round_trip_us / 4);
                 entry.round_trip_us = Some(smoothed);
                 entry.reported_devices = devices.or(entry.reported_devices);
+                if changed && was_down {
+                    // What waited for it need not wait for as long as it seemed to be gone.
+                    entry.breaker.succeeded();
+                    self.risen.lock().unwrap_or_else(PoisonError::into_inner).insert(hub.clone());
+                    self.rose.notify_one();
+                }
                 if entry.breaker.state() == BreakerState::Closed {
                     entry.cause = None;
                 }

@@ -108,6 +108,7 @@ impl TransferRunner {
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.dispatch();
+            let live = self.shared.live.clone();
             let due = self.delayed.keys().next().map(|(due, _)| *due);
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -120,6 +121,7 @@ impl TransferRunner {
                     }
                 },
                 () = until(due), if due.is_some() => self.wake(),
+                risen = live.risen() => risen.iter().for_each(|hub| self.wake_lane(hub)),
                 _ = looks.tick() => self.look(),
             }
         }
@@ -300,18 +302,24 @@ impl TransferRunner {
             // Another key, or another place: what waited for the old one need not.
             tracing::info!(%hub, "the hub is linked anew; its transfers go on now");
             self.shared.forget_kind(&hub);
-            let waiting: Vec<_> = self
-                .delayed
-                .iter()
-                .filter(|(_, id)| self.known.get(*id).is_some_and(|known| known.lane == Lane::Hub(hub.clone())))
-                .map(|(at, id)| (*at, id.clone()))
-                .collect();
-            for (at, id) in waiting {
-                self.delayed.remove(&at);
-                self.requeue(&id);
-            }
+            self.wake_lane(&hub);
         }
         Ok(())
+    }
+
+    /// Those that wait for a hub need not any more.
+    fn wake_lane(&mut self, hub: &HubName) {
+        let lane = Lane::Hub(hub.clone());
+        let waiting: Vec<_> = self
+            .delayed
+            .iter()
+            .filter(|(_, id)| self.known.get(*id).is_some_and(|known| known.lane == lane))
+            .map(|(at, id)| (*at, id.clone()))
+            .collect();
+        for (at, id) in waiting {
+            self.delayed.remove(&at);
+            self.requeue(&id);
+        }
     }
 
     fn look_at_transfers(&mut self) -> Result<(), Fault> {

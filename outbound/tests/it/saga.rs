@@ -3,6 +3,7 @@
 use serde_json::json;
 use unicity_identity::{RevocationTarget, Twin, TwinEdit};
 use unicity_outbound::hub::{HubRequest, Method};
+use unicity_outbound::runner::HubState;
 use unicity_provisioning::transfer::TransferStage;
 use unicity_provisioning::{Command, Outcome, Precondition, RegistryView as _, UnicityMode};
 
@@ -327,4 +328,24 @@ async fn an_enabling_that_comes_after_the_next_move_finds_another_version() {
     assert_eq!(world.enabled(), ["r2"]);
     world.hubs.deliver_late();
     assert_eq!(world.enabled(), ["r2"]);
+}
+
+#[tokio::test]
+async fn what_waits_for_a_hub_goes_on_when_its_probe_answers_again() {
+    let world = World::new(UnicityMode::Strict, 8, 0).await;
+    world.hubs.state().hubs.get_mut(&hub("r1")).unwrap().is_down = true;
+    world.enroll(&["r1"], true).await;
+    // Without a probe's word each would wait for an hour.
+    let running = world.start_waiting(std::time::Duration::from_secs(3600));
+    world.register(&[]).await.unwrap();
+    let is_down = || world.live.health(&hub("r1")).is_some_and(|health| health.state == HubState::Down);
+    world.until("the fall", is_down).await;
+    running.provisioning.took_up_any(&id()).unwrap();
+    world.until("a try", || world.live.health(&hub("r1")).is_some_and(|health| health.cause.is_some())).await;
+    let told = unicity_provisioning::allocation::Surroundings::retry_after_seconds;
+    assert!(told(world.live.as_ref(), &world.transfer().unwrap()).unwrap() >= 10, "a device need not ask soon");
+    world.hubs.state().hubs.get_mut(&hub("r1")).unwrap().is_down = false;
+    world.settled().await;
+    assert_eq!(world.enabled(), ["r1"]);
+    running.stop().await;
 }

@@ -137,6 +137,15 @@ impl World {
     }
 
     pub(crate) fn start_with(&self, hubs: Arc<dyn HubApi>) -> Running {
+        self.start_as(hubs, Duration::from_micros(200), Duration::from_millis(2))
+    }
+
+    /// One that waits for so long after each try.
+    pub(crate) fn start_waiting(&self, wait: Duration) -> Running {
+        self.start_as(self.hubs.clone(), wait, wait)
+    }
+
+    fn start_as(&self, hubs: Arc<dyn HubApi>, backoff_first: Duration, backoff_max: Duration) -> Running {
         let (queue, inbox) = TransferQueue::new(16);
         let provisioning = Provisioning::new(
             self.registry.clone() as Arc<dyn Registry>,
@@ -149,8 +158,8 @@ impl World {
         let settings = RunnerSettings {
             scan_every: Duration::from_millis(5),
             probe_every: Duration::from_millis(5),
-            backoff_first: Duration::from_micros(200),
-            backoff_max: Duration::from_millis(2),
+            backoff_first,
+            backoff_max,
             ..RunnerSettings::default()
         };
         let runner = TransferRunner::new(RunnerParts {

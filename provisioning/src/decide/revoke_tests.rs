@@ -575,3 +575,83 @@ proptest! {
         prop_assert_eq!(world.memory.revoked().unwrap().covers(&facets).is_some(), any);
     }
 }
+
+/// What hubs elsewhere are told of a device that is revoked at each stage of its way there.
+#[test]
+fn a_transfer_turns_into_its_end_wherever_it_is() {
+    use crate::registry::{HubEdit, StepCommand};
+    use crate::transfer::{TransferEvent, TransferStage};
+    // Steps done before; then whose identity is disabled, how many are deleted, and whether the device has a row yet.
+    for (steps, disabled) in [(0, "r1"), (1, "r1"), (2, "r1"), (3, "r1")] {
+        let mut world = World::new();
+        let link = unicity_identity::RemoteLink { port: 443, policy: "provisioning".into(), key: slot(9), ca: None };
+        let (host, terms) = ("r1.test".parse().unwrap(), Default::default());
+        let edit = Box::new(HubEdit::Link { host, link: Box::new(link), terms });
+        world.run(Command::SetHub { name: "r1".parse().unwrap(), edit }).unwrap();
+        let at_r1 = EnrollmentTerms { hubs: vec!["r1.test".parse().unwrap()], ..symmetric(1) };
+        world.put("dev", None, at_r1).unwrap();
+        world.register("dev", None, 1, Facets::default()).unwrap();
+        for _ in 0..steps {
+            let transfer = world.memory.transfers[&id("dev")].clone();
+            let event = TransferEvent::Done { etag: None, generation: None, twin: None };
+            let step = StepCommand {
+                registration_id: id("dev"),
+                operation_id: transfer.operation_id.clone(),
+                stage: transfer.stage.clone(),
+                event,
+                circumstances: Default::default(),
+            };
+            world.run(Command::StepTransfer(Box::new(step))).unwrap();
+        }
+        let target = RevocationTarget::Registration(id("dev"));
+        world.revoke(target.clone());
+        let end = world.memory.transfers[&id("dev")].clone();
+        assert_eq!(end.stage, TransferStage::End, "after {steps} steps");
+        assert_eq!(end.source.as_ref().map(|end| end.hub.as_str()), Some(disabled), "after {steps} steps");
+        assert!(end.target.is_none() && end.discard.is_empty(), "after {steps} steps");
+        let device = &world.memory.devices[&("r1".parse().unwrap(), "dev".parse().unwrap())];
+        assert!(device.is_ended_by_revocation(), "after {steps} steps");
+        // Once more is no more.
+        world.revoke(target);
+        assert_eq!(world.memory.transfers[&id("dev")], end, "after {steps} steps");
+        // What the runner still brings of the step before changes nothing.
+        let late = StepCommand {
+            registration_id: id("dev"),
+            operation_id: end.operation_id.clone(),
+            stage: TransferStage::Enable,
+            event: TransferEvent::Done { etag: None, generation: None, twin: None },
+            circumstances: Default::default(),
+        };
+        world.run(Command::StepTransfer(Box::new(late))).unwrap();
+        let device = &world.memory.devices[&("r1".parse().unwrap(), "dev".parse().unwrap())];
+        assert!(device.is_ended_by_revocation(), "after {steps} steps");
+    }
+}
+
+/// A device of this process that was on its way out ends here, and what was made of it there is deleted.
+#[test]
+fn a_device_on_its_way_out_ends_where_it_is() {
+    use crate::registry::HubEdit;
+    use crate::transfer::TransferStage;
+    let mut world = World::new();
+    let link = unicity_identity::RemoteLink { port: 443, policy: "provisioning".into(), key: slot(9), ca: None };
+    let (host, terms) = ("r1.test".parse().unwrap(), Default::default());
+    let edit = Box::new(HubEdit::Link { host, link: Box::new(link), terms });
+    let at = |hub: &str| EnrollmentTerms { hubs: vec![hub.parse().unwrap()], ..symmetric(1) };
+    world.put("dev", None, at("a.local")).unwrap();
+    world.register("dev", None, 1, Facets::default()).unwrap();
+    world.run(Command::SetHub { name: "r1".parse().unwrap(), edit }).unwrap();
+    world.put("dev", None, at("r1.test")).unwrap();
+    world.register("dev", None, 1, Facets::default()).unwrap();
+    assert_eq!(world.memory.transfers[&id("dev")].stage, TransferStage::Create);
+    // It is disabled for its move, which only the move's end may change.
+    let refused = world.put_device("dev", 1, DeviceStatus::Enabled);
+    assert!(matches!(refused, Err(RegistryError::Refused(Refusal::Invalid { .. }))), "{refused:?}");
+    world.revoke(RevocationTarget::Registration(id("dev")));
+    let end = &world.memory.transfers[&id("dev")];
+    assert_eq!(end.stage, TransferStage::End);
+    assert!(end.source.is_none());
+    assert_eq!(end.discard.iter().map(|end| end.hub.as_str()).collect::<Vec<_>>(), ["r1"]);
+    assert!(world.is_device_ended("dev"));
+    assert!(!world.memory.devices.contains_key(&("r1".parse().unwrap(), "dev".parse().unwrap())), "its claim there");
+}
