@@ -153,7 +153,7 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Enrollments: devices and groups of devices that may register.
     #[command(subcommand)]
-    Enroll(enroll::EnrollCommand),
+    Enroll(Box<enroll::EnrollCommand>),
     /// Certificate authorities that issue devices' certificates.
     #[command(subcommand)]
     Ca(authority::CaCommand),
@@ -261,7 +261,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Init(args) => init::run(&global, &args),
         Command::Serve(args) => runtime(true)?.block_on(server::run(&global, &args)),
         Command::Demo(args) => runtime(true)?.block_on(demo::run(&global, &args)),
-        Command::Enroll(command) => runtime(false)?.block_on(enroll::run(&global, command)),
+        Command::Enroll(command) => runtime(false)?.block_on(enroll::run(&global, *command)),
         Command::Ca(command) => runtime(false)?.block_on(authority::run(&global, command)),
         Command::Crl(command) => runtime(false)?.block_on(crl::run(&global, command)),
         Command::Deny(args) => runtime(false)?.block_on(deny::deny(&global, &args)),
