@@ -13,7 +13,7 @@ from test_telemetry import body_of
 
 pytestmark = pytest.mark.deadline(240)
 API = "api-version=2021-04-12"
-MOVING = "being moved to another hub"
+MOVING = "unicity by hand, on its way"
 
 
 @pytest.fixture

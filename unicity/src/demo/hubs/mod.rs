@@ -3,18 +3,17 @@
 
 mod checker;
 mod fleet;
+mod moves;
 mod verdict;
 
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
 use futures_util::future::try_join_all;
 use hyper::Method;
 use serde_json::json;
 use unicity_identity::registration::Registration;
-use unicity_identity::{ClientIdentity, HubName, HubTerms, TwinEdit};
-use unicity_provisioning::registry::{HubEdit, MoveCommand};
-use unicity_provisioning::{Actor, Command, Outcome as Answer, Precondition, Provisioning, Request};
+use unicity_identity::{ClientIdentity, HubName, TwinEdit};
+use unicity_provisioning::{Actor, Command, Precondition, Provisioning, Request};
 
 use super::{DemoArgs, Stage, size};
 use crate::cli::Global;
@@ -26,9 +25,6 @@ use crate::server::Running;
 
 /// The first hub takes twice as many devices as each other one, so that a share can be seen to be one.
 const FIRST_WEIGHT: u32 = 2;
-
-/// The number that the moves have in their leaves: that of a rebalance, which would walk in the same order.
-const REBALANCE: u32 = 1;
 
 /// Writes that wait for the disk together.
 const SIDE_BY_SIDE: usize = 256;
@@ -50,17 +46,6 @@ pub(super) fn configure(config: &mut Config, hubs: u32) -> Outcome {
         });
     }
     Ok(())
-}
-
-/// What the demo did about one hub's devices.
-struct Moves {
-    drained: HubName,
-    rate: u32,
-    /// In the order in which they were moved: where each was, and is.
-    moved: Vec<(Registration, Registration)>,
-    /// Those that could not be moved, with the reason.
-    stayed: Vec<String>,
-    took: Duration,
 }
 
 /// Runs it, and says what came of it.
@@ -118,8 +103,8 @@ async fn show(args: &DemoArgs, data: &DataDir, running: &Running) -> Outcome<ver
         "drain    {drained}: its {count} devices are moved, {rate} a second, while all {} stream on",
         args.devices
     );
-    let moves = move_away(provisioning, &drained, &before, rate).await?;
-    fleet.until_connected("moves", moves.moved.len() as u64, deadline).await?;
+    let moves = moves::run(&stage.dps_client, &drained, rate, deadline).await?;
+    fleet.until_connected("moves", moves.moved, deadline).await?;
     fleet.until_said(u64::from(args.messages), deadline).await?;
     let after = registrations(provisioning)?;
     let twins_after = checker::twins(provisioning, &after)?;
@@ -162,12 +147,6 @@ fn registrations(provisioning: &Provisioning) -> Outcome<Vec<Registration>> {
     }
 }
 
-async fn submit(provisioning: &Provisioning, command: Command, actor: Actor) -> Outcome<Answer> {
-    let environment = clock::environment();
-    let request = Request { command, actor, now: environment.now(), entropy: environment.entropy() };
-    provisioning.registry().submit(request).await.map_err(|error| CommandError::new(error.to_string()))
-}
-
 /// What the device would report: something that only it could tell again.
 async fn report(provisioning: &Provisioning, registration: &Registration) -> Outcome {
     let client =
@@ -175,54 +154,9 @@ async fn report(provisioning: &Provisioning, registration: &Registration) -> Out
     let patch = json!({"interval": 5, "serial": registration.registration_id});
     let edit = Box::new(TwinEdit::report(&patch).context("a report")?);
     let command = Command::EditTwin { client, edit, precondition: Precondition::None };
-    submit(provisioning, command, Actor::Device).await.map(drop)
-}
-
-/// Drains a hub, and moves its devices to where the policy puts them now: as a rebalance does, under its number.
-async fn move_away(provisioning: &Provisioning, drained: &HubName, all: &[Registration], rate: u32) -> Outcome<Moves> {
-    let hubs = provisioning.hubs().context("the hubs")?;
-    let terms = hubs.by_name(drained).map(|hub| hub.terms.clone()).unwrap_or_default();
-    let terms = HubTerms { draining: true, ..terms };
-    let edit = Box::new(HubEdit::Terms(terms));
-    submit(provisioning, Command::SetHub { name: drained.clone(), edit }, Actor::Server).await?;
-    let here: Vec<&Registration> = all.iter().filter(|registration| registration.hub == *drained).collect();
-    let began = Instant::now();
-    let mut turns = tokio::time::interval(Duration::from_secs(1) / rate.max(1));
-    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut moved, mut stayed) = (Vec::new(), Vec::new());
-    let begun = futures_util::stream::unfold((here.into_iter(), turns), |(mut left, mut turns)| async move {
-        let registration = left.next()?;
-        turns.tick().await;
-        Some((registration, (left, turns)))
-    });
-    let mut begun =
-        std::pin::pin!(begun.map(|registration| move_one(provisioning, registration)).buffered(SIDE_BY_SIDE));
-    while let Some((registration, answer)) = begun.next().await {
-        match answer? {
-            Answer::Moved { registration: there, .. } => moved.push((registration.clone(), *there)),
-            Answer::NotMoved(why) => stayed.push(format!("{}: {why}", registration.registration_id)),
-            other => stayed.push(format!("{}: {other:?}", registration.registration_id)),
-        }
-    }
-    Ok(Moves { drained: drained.clone(), rate, moved, stayed, took: began.elapsed() })
-}
-
-/// Moves one device, and ends the session that it left behind.
-async fn move_one<'a>(
-    provisioning: &Provisioning,
-    registration: &'a Registration,
-) -> (&'a Registration, Outcome<Answer>) {
-    let command = MoveCommand {
-        registration_id: registration.registration_id.clone(),
-        from: registration.hub.clone(),
-        rebalance: REBALANCE,
-        circumstances: provisioning.circumstances(None),
-    };
-    let answer = submit(provisioning, Command::Move(Box::new(command)), Actor::Server).await;
-    if let Ok(Answer::Moved { displaced, .. }) = &answer {
-        provisioning.moved(displaced.as_ref());
-    }
-    (registration, answer)
+    let environment = clock::environment();
+    let request = Request { command, actor: Actor::Device, now: environment.now(), entropy: environment.entropy() };
+    provisioning.registry().submit(request).await.map(drop).map_err(|error| CommandError::new(error.to_string()))
 }
 
 /// The devices of the demo, by their group key.

@@ -1,6 +1,7 @@
 //! The verdict of `unicity demo --hubs N`. Its shape with `--json` is stable:
 //! `{"verdict": "pass"|"fail", "checks": [{"check", "expected", "found", "passed"}], "hubs": [{"hub", "weight", "expected", "before",
-//! "after"}], "moves": {"drained", "rate", "moved", "stayed", "took_ms"}, "audit": {"verified", ...}, "message": {...}, "fleet": {...},
+//! "after"}], "moves": {"drained", "rate", "planned", "moved", "stayed",
+//! "took_ms", "stored_twice"}, "audit": {"verified", ...}, "message": {...}, "fleet": {...},
 //! "elapsed_ms"}`; `expected`, `before` and `after` count devices.
 
 use std::time::{Duration, Instant};
@@ -11,8 +12,8 @@ use unicity_device_sim::engine::EngineReport;
 use unicity_identity::registration::Registration;
 use unicity_identity::{HubName, RegistrationId};
 
-use super::Moves;
 use super::checker::Found;
+use super::moves::Moves;
 use crate::cli::output;
 use crate::datadir::DataDir;
 use crate::demo::proof::{self, Proof};
@@ -126,6 +127,8 @@ impl Shown {
         let at_more = |places: &std::collections::BTreeMap<String, std::collections::BTreeSet<HubName>>| {
             places.values().filter(|hubs| hubs.len() > 1).count() as u64
         };
+        let pairs = before.iter().cloned().zip(after.iter().cloned());
+        let moved: Vec<_> = pairs.filter(|(from, to)| from.hub != to.hub).collect();
         let held: u64 = found.held.values().sum();
         let summary = &report.summary;
         let checks = vec![
@@ -135,7 +138,14 @@ impl Shown {
                 shares.len() as u64,
                 shares.iter().filter(|share| share.is_fair(devices)).count() as u64,
             ),
-            Check::count("devices moved off the drained hub", left, moves.moved.len() as u64),
+            Check::count("moves that the plan foresaw", left, moves.planned),
+            Check::count("devices moved off the drained hub", moves.planned, moves.moved),
+            Check {
+                name: "the moves are those of the plan",
+                expected: moves.plan_digest.chars().take(8).collect(),
+                found: moves.digest.chars().take(8).collect(),
+                passed: moves.plan_digest == moves.digest,
+            },
             Check::count("devices at the drained hub", 0, at(&after, &moves.drained)),
             Check::count("other devices moved", 0, strays(&before, &after, &moves.drained)),
             Check::count("devices connected at their hub and no other", devices, at_one(&found.connected)),
@@ -147,7 +157,7 @@ impl Shown {
             Check::count("of these stored", summary.acknowledged, found.distinct()),
             Check::count("devices with a gap in what is stored", 0, found.with_holes()),
             Check::count("messages under another's identity", 0, found.misattributed),
-            Check::count("devices whose former hub has newer epochs", 0, found.overlapping(&moves.moved)),
+            Check::count("devices whose former hub has newer epochs", 0, found.overlapping(&moved)),
             Check::count("devices that gave up", 0, summary.failed),
             Check {
                 name: "guarantees broken",
@@ -164,11 +174,12 @@ impl Shown {
             proof,
             shown: Summary {
                 moves: json!({
-                    "drained": moves.drained, "rate": moves.rate, "moved": moves.moved.len(), "stayed": moves.stayed.len(),
+                    "drained": moves.drained, "rate": moves.rate, "moved": moves.moved, "stayed": moves.stayed,
+                    "planned": moves.planned,
                     "took_ms": took_ms, "stored_twice": found.messages - found.distinct(),
                 }),
                 fleet: serde_json::to_value(summary).unwrap_or_default(),
-                stayed: moves.stayed.first().cloned(),
+                stayed: moves.reason.clone(),
                 first_error: summary.errors.first().map(|error| error.first.clone()),
                 elapsed: began.elapsed(),
             },
@@ -225,9 +236,7 @@ impl Verdict {
         Check::table(&self.checks)?;
         output::line("")?;
         self.proof.lines().iter().try_for_each(|line| output::line(line))?;
-        for (what, text) in
-            [("first device that stayed", &shown.stayed), ("first error of a device", &shown.first_error)]
-        {
+        for (what, text) in [("why a device stayed", &shown.stayed), ("first error of a device", &shown.first_error)] {
             if let Some(text) = text {
                 output::line(&format!("\n{what}: {text}"))?;
             }
