@@ -13,7 +13,7 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use unicity_identity::{HubName, SasToken, SharedAccessKey};
-use unicity_outbound::client::{Client, Reach, SystemResolver};
+use unicity_outbound::client::{Client, ClientSettings, Reach, SystemResolver};
 use unicity_outbound::hub::{Condition, HttpsHubs, HubRequest, Method};
 use unicity_outbound::runner::HubState;
 use unicity_provisioning::UnicityMode;
@@ -105,7 +105,7 @@ async fn tour(seed: u64, faults: u64) {
         let (port, ca) = serve(world.hubs.clone(), name, ip).await;
         world.link_at(name, ip, 1, port, Some(ca)).await;
     }
-    let client = Client::new(Arc::new(SystemResolver));
+    let client = Client::new(ClientSettings::default(), Arc::new(SystemResolver));
     let hubs = HttpsHubs::new(client, world.vault.clone(), world.environment.clone(), Reach::Private);
     let running = world.start_with(Arc::new(hubs));
     for (host, name) in [("127.0.0.1", "r1"), ("127.0.0.2", "r2"), ("local.test", "local"), ("127.0.0.1", "r1")] {
