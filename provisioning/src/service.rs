@@ -12,7 +12,7 @@ use unicity_identity::{
     KeyFingerprint, KeySlot, Refusal, Registration, RegistrationId, Timestamp, Vault, derive_device_key,
 };
 
-use crate::allocation::{AllocationSettings, Surroundings};
+use crate::allocation::{AllocationSettings, LatencyMap, Surroundings};
 use crate::answer::Answer;
 use crate::attest::{AttestError, Attested, Attestor, Claim, Proof, TpmKeys};
 use crate::body::RegisterBody;
@@ -91,6 +91,7 @@ pub struct Provisioning {
     challenges: Option<Arc<ChallengeSecret>>,
     cut: Option<Cut>,
     surroundings: Option<Arc<dyn Surroundings>>,
+    latencies: Option<Arc<LatencyMap>>,
     transfers: Option<TransferHook>,
     tokens: Arc<Tokens>,
     failures: Arc<Mutex<FailureLimiter>>,
@@ -142,6 +143,7 @@ impl Provisioning {
             challenges: None,
             cut: None,
             surroundings: None,
+            latencies: None,
             transfers: None,
             failures: Arc::new(Mutex::new(FailureLimiter::new(FailureLimit::default()))),
             refusal_leaves: Arc::default(),
@@ -188,6 +190,12 @@ impl Provisioning {
         Self { surroundings: Some(surroundings), ..self }
     }
 
+    /// How far hubs are from networks. Of a device whose network it knows, this counts more than what is measured from here.
+    #[must_use]
+    pub fn with_latencies(self, latencies: Arc<LatencyMap>) -> Self {
+        Self { latencies: Some(latencies), ..self }
+    }
+
     /// Who takes transfers up.
     #[must_use]
     pub fn with_transfers(self, hook: TransferHook) -> Self {
@@ -206,7 +214,12 @@ impl Provisioning {
     #[must_use]
     pub fn circumstances(&self, peer: Option<SocketAddr>) -> Circumstances {
         let live = self.surroundings.as_ref().map(|it| it.live(peer.map(|peer| peer.ip())));
-        Circumstances { live: Arc::new(live.unwrap_or_default()), stays_by_default: false }
+        let mut live = live.unwrap_or_default();
+        // A registry that cannot be read is told of by the decision, which reads it too.
+        if let (Some(latencies), Some(peer), Ok(hubs)) = (&self.latencies, peer, self.hubs()) {
+            live.latency.extend(latencies.latencies(peer.ip(), &hubs));
+        }
+        Circumstances { live: Arc::new(live), stays_by_default: false }
     }
 
     /// A transfer was recorded, or took a step: ends the session that it displaces, and hands it on.

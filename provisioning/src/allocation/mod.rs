@@ -3,6 +3,7 @@
 
 mod evaluate;
 pub mod health;
+pub mod latency;
 pub mod live;
 pub mod rendezvous;
 pub mod webhook;
@@ -16,6 +17,7 @@ use unicity_identity::{HubHost, HubName, RegistrationId};
 use crate::registry::Fault;
 pub use evaluate::evaluate;
 pub use health::{HubHealth, HubHealthSource, HubState};
+pub use latency::{GeoLookup, LatencyMap, Network, NetworkError, Origin};
 pub use live::{Latency, LatencySource, LiveFacts, Surroundings};
 pub use webhook::WebhookHost;
 

@@ -2,6 +2,7 @@
 //!
 //! `raw` is the file as written, this module what it means. `config/unicity.toml` documents each key.
 
+mod latency;
 mod raw;
 mod webhook;
 
@@ -12,12 +13,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
+use unicity_identity::enrollment::AllocationPolicy;
 use unicity_identity::{AccessPolicyName, ClonePolicy, HubHost, HubName, KeyFingerprint};
 use unicity_provisioning::x509::StalePolicy;
 use unicity_provisioning::{CloneSettings, UnicityMode};
 
 use crate::error::{CommandError, Outcome};
 
+pub(crate) use latency::LatencyConfig;
 pub(crate) use raw::{LogFormat, PARTITIONS_DEFAULT};
 pub(crate) use webhook::WebhookConfig;
 
@@ -40,6 +43,10 @@ pub(crate) struct Config {
     pub(crate) stale_crl: StalePolicy,
     pub(crate) crl_files: Vec<PathBuf>,
     pub(crate) crl_poll_seconds: u64,
+    /// The policy of enrollments that name none, until an operator sets another one.
+    pub(crate) policy: AllocationPolicy,
+    /// How far hubs are from devices.
+    pub(crate) latency: LatencyConfig,
     /// Operators' functions that may choose hubs.
     pub(crate) webhook: Option<WebhookConfig>,
     pub(crate) limits: raw::Limits,
@@ -189,7 +196,9 @@ impl Checker<'_> {
         self.range("crl_poll_seconds", &raw.x509.crl_poll_seconds, 1, 3600);
         let hubs = self.hubs(raw.hub, server.provisioning);
         let crl_files = self.crl_files(&raw.x509.crl_files);
-        let webhook = raw.allocation.webhook.map(|webhook| self.webhook(webhook));
+        let allocation = raw.allocation;
+        let webhook = allocation.webhook.map(|webhook| self.webhook(webhook));
+        let latency = self.latency(allocation.network, allocation.latency, allocation.geo_file);
         for name in &server.hostnames {
             self.parsed::<HubHost>("hostnames", name);
         }
@@ -227,6 +236,12 @@ impl Checker<'_> {
             },
             crl_files,
             crl_poll_seconds: *raw.x509.crl_poll_seconds.get_ref(),
+            policy: match allocation.policy {
+                webhook::RawPolicy::Hashed => AllocationPolicy::Hashed,
+                webhook::RawPolicy::GeoLatency => AllocationPolicy::GeoLatency,
+                webhook::RawPolicy::LeastLoaded => AllocationPolicy::LeastLoaded,
+            },
+            latency,
             webhook,
             limits,
             registry: raw.registry,
@@ -365,6 +380,19 @@ mod tests {
             ("[x509]\ncrl_files = [\n\"here.crl\"]\n", &["unicity.toml:3", "here.crl", "absolute"]),
             ("[x509]\ncrl_files = [\"/a\",\n\"/a\"]\n", &["unicity.toml:3", "already"]),
             ("[x509]\ncrl_poll_seconds = 0\n", &["unicity.toml:2", "crl_poll_seconds", "1 to 3600"]),
+            ("[allocation]\npolicy = \"custom\"\n", &["unicity.toml:2", "policy", "geoLatency"]),
+            (
+                "[[allocation.network]]\nprefix = \"10.1.0.0/8\"\nregion = \"a\"\n[[allocation.network]]\nprefix = \"10.0.0.0/8\"\n",
+                &["unicity.toml:2", "10.0.0.0/8", "unicity.toml:5", "region, coordinates"],
+            ),
+            (
+                "[[allocation.network]]\nprefix = \"::/0\"\ncoordinates = [91.0, 0.0]\n[[allocation.network]]\nprefix = \"::/0\"\nregion = \"b\"\n",
+                &["unicity.toml:3", "latitude", "unicity.toml:5", "above already"],
+            ),
+            (
+                "[[allocation.latency]]\nfrom = \"a\"\nto = \"b\"\nmilliseconds = -1\n[allocation]\ngeo_file = \"x.mmdb\"\n",
+                &["unicity.toml"],
+            ),
             ("[allocation.webhook]\nhosts = []\n", &["unicity.toml:2", "hosts", "host:port"]),
             ("[allocation.webhook]\nattempts = 3\n", &["unicity.toml:1", "hosts"]),
             (

@@ -13,6 +13,7 @@ use unicity_provisioning::allocation::WebhookHost;
 use zeroize::Zeroizing;
 
 use super::Checker;
+use super::latency::{RawLatency, RawNetwork};
 use super::raw::plain;
 use crate::error::{CommandError, Context as _, Outcome};
 
@@ -23,7 +24,21 @@ const HOSTS_MAX: usize = 64;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawAllocation {
+    pub(super) policy: RawPolicy,
+    pub(super) network: Vec<RawNetwork>,
+    pub(super) latency: Vec<RawLatency>,
+    pub(super) geo_file: Option<Spanned<PathBuf>>,
     pub(super) webhook: Option<RawWebhook>,
+}
+
+/// `[allocation] policy` as written: those that need nothing of an enrollment.
+#[derive(Debug, Default, Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum RawPolicy {
+    #[default]
+    Hashed,
+    GeoLatency,
+    LeastLoaded,
 }
 
 /// `[allocation.webhook]` as written.

@@ -101,8 +101,8 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
         payload_bytes_max: size(*limits.payload_bytes_max.get_ref()),
         clones: config.clones,
         allocation: AllocationSettings {
+            policy: config.policy.clone(),
             webhook_hosts: config.webhook.iter().flat_map(|webhook| webhook.hosts.clone()).collect(),
-            ..AllocationSettings::default()
         },
     });
     let (registry, boot) = durable::open_registry(&data, &config, settings.clone())?;
@@ -116,6 +116,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let environment = clock::environment();
     // Its files are read before anything waits for them.
     let webhook = webhook::webhook(&config, environment.clone())?;
+    let latencies = Arc::new(config.latency.load()?);
     let sessions = Arc::new(Sessions::default());
     let suspicion = Arc::new(Suspicion::default());
     let provisioning = Provisioning::new(
@@ -130,6 +131,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
             sessions.close(client, CloseReason::IdentityChanged(reason));
         })
     })
+    .with_latencies(latencies)
     .with_stale_policy(config.stale_crl)
     .with_failure_limit(failure_limit(&config))
     .with_tpm(ChallengeSecret::derive(&instance.vault.master().derive("tpm challenges 1")));
