@@ -35,8 +35,8 @@ const IDLE_PER_ENDPOINT: usize = 8;
 /// How long one is kept; less than what servers commonly wait.
 const IDLE_MAX: Duration = Duration::from_secs(20);
 
-/// A request.
-#[derive(Debug, Clone)]
+/// A request. `Debug` shows neither its query, nor values of headers, nor its body: all of them may hold secrets.
+#[derive(Clone)]
 pub struct Call {
     /// Its method.
     pub method: Method,
@@ -52,6 +52,18 @@ pub struct Call {
     pub reply_bytes_max: usize,
 }
 
+impl std::fmt::Debug for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Call")
+            .field("method", &self.method)
+            .field("target", &self.target)
+            .field("headers", &self.headers.keys().collect::<Vec<_>>())
+            .field("body_bytes", &self.body.len())
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A path with its query. `Debug` shows no query.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Target(pub String);
@@ -63,8 +75,8 @@ impl std::fmt::Debug for Target {
     }
 }
 
-/// An answer, whatever its status.
-#[derive(Debug, Clone)]
+/// An answer, whatever its status. `Debug` shows neither values of headers nor its body.
+#[derive(Clone)]
 pub struct Reply {
     /// Its status; 3xx as well, nothing is followed.
     pub status: StatusCode,
@@ -72,6 +84,16 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// Its body, whole.
     pub body: Bytes,
+}
+
+impl std::fmt::Debug for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reply")
+            .field("status", &self.status)
+            .field("headers", &self.headers.keys().collect::<Vec<_>>())
+            .field("body_bytes", &self.body.len())
+            .finish()
+    }
 }
 
 impl Reply {
@@ -261,4 +283,40 @@ async fn read(endpoint: &Endpoint, response: Response<Incoming>, max: usize) -> 
         }
     }
     Ok(Reply { status: head.status, headers: head.headers, body: whole.freeze() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::io;
+    use std::net::IpAddr;
+    use std::pin::Pin;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    /// A name whose owner answers with a public address first, and with this machine's own afterwards.
+    #[derive(Default)]
+    struct Rebinding(AtomicUsize);
+
+    impl Resolve for Rebinding {
+        fn resolve(&self, _host: String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> {
+            let is_first = self.0.fetch_add(1, Ordering::SeqCst) == 0;
+            let answer: IpAddr = if is_first { [93, 184, 216, 34] } else { [127, 0, 0, 1] }.into();
+            Box::pin(async move { Ok(vec![answer]) })
+        }
+    }
+
+    /// What is connected to is what this returns; nothing asks for the name again (`tests/calls` counts).
+    #[tokio::test]
+    async fn a_rebound_name_leads_to_what_was_checked_or_nowhere() {
+        let made = rcgen::generate_simple_self_signed(["functions.example".to_owned()]).unwrap();
+        let trust = Trust::authorities([made.cert.der().as_ref()]).unwrap();
+        let endpoint = Endpoint::new("functions.example", 8443, trust, Reach::Public).unwrap();
+        let client = Client::new(Arc::new(Rebinding::default()));
+        let first = client.addresses(&endpoint).await.unwrap();
+        assert_eq!(first, ["93.184.216.34:8443".parse().unwrap()]);
+        let second = client.addresses(&endpoint).await;
+        assert!(matches!(second, Err(CallError::AddressRefused { why: "loopback", .. })), "{second:?}");
+    }
 }
