@@ -1,120 +1,157 @@
-//! Why a call came to nothing.
+//! Why a call brought no reply.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Why a call came to nothing: no answer was had, or none that could be read whole.
+/// What a call was doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// It waited for a connection to be free.
+    Queue = 0,
+    /// It asked for the addresses of the host.
+    Resolve = 1,
+    /// It connected.
+    Connect = 2,
+    /// It shook hands.
+    Tls = 3,
+    /// It sent the request, or waited for the reply, or read it.
+    Exchange = 4,
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Queue => "waiting for a free connection",
+            Self::Resolve => "looking up the host",
+            Self::Connect => "connecting",
+            Self::Tls => "the TLS handshake",
+            Self::Exchange => "waiting for the reply",
+        })
+    }
+}
+
+/// Where a call is, for the message if its time runs out.
+#[derive(Default)]
+pub(super) struct Progress(AtomicU8);
+
+impl Progress {
+    pub(super) fn enter(&self, phase: Phase) {
+        self.0.store(phase as u8, Ordering::Relaxed);
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Phase::Queue,
+            1 => Phase::Resolve,
+            2 => Phase::Connect,
+            3 => Phase::Tls,
+            _ => Phase::Exchange,
+        }
+    }
+}
+
+/// Why a call brought no reply; the texts hold no path, query, header or body.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// The name has no address.
-    #[error("{host} could not be resolved: {cause}")]
-    NotResolved {
-        /// Host and port.
+    /// No operator has named this host and port.
+    #[error("{host}:{port} is not among the hosts that may be called")]
+    NotAllowed {
+        /// The host.
         host: String,
-        /// What the resolver said.
+        /// The port.
+        port: u16,
+    },
+    /// The request cannot be written.
+    #[error("the request is not valid: {0}")]
+    Invalid(String),
+    /// The host has no address, or the resolver did not answer.
+    #[error("{host} cannot be resolved: {cause}")]
+    NameNotResolved {
+        /// The host.
+        host: String,
+        /// The resolver's words.
         cause: String,
     },
-    /// The name leads to an address that must not be called.
-    #[error("{host} leads to {address}, which is {why} and is not called")]
+    /// The host has an address that must not be called.
+    #[error("{host} has the address {address}, which is not called: {why}")]
     AddressRefused {
-        /// Host and port.
+        /// The host.
         host: String,
-        /// Where it leads.
+        /// The address.
         address: IpAddr,
-        /// What kind of address that is.
+        /// What kind of address it is.
         why: &'static str,
     },
-    /// Nobody listens there, or no way leads there.
-    #[error("{host} cannot be reached: {cause}")]
+    /// No address took the connection.
+    #[error("no connection to {host}: {cause}")]
     Connect {
-        /// Host and port.
+        /// The host.
         host: String,
-        /// What the system said.
+        /// The system's words for the last address.
         cause: String,
     },
-    /// No TLS, or not with whom it should be.
-    #[error("TLS with {host} failed: {cause}")]
-    Tls {
-        /// Host and port.
-        host: String,
-        /// What failed.
-        cause: String,
-    },
+    /// The handshake failed, mostly because of the certificate.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// The deadline passed.
-    #[error("{host} did not answer within {deadline:?}")]
+    #[error("no reply in time; it ran out during {during}")]
     Timeout {
-        /// Host and port.
-        host: String,
-        /// For the whole call.
-        deadline: Duration,
-        /// Whether the request was on its way.
-        sent: bool,
+        /// What was under way.
+        during: Phase,
     },
-    /// The answer is longer than it may be.
-    #[error("the answer of {host} is longer than {max} bytes")]
+    /// The body of the reply is longer than the call allows.
+    #[error("the reply (status {status}) is longer than {max} bytes")]
     TooLarge {
-        /// Host and port.
-        host: String,
-        /// The bound.
+        /// The status of the reply.
+        status: u16,
+        /// The limit.
         max: usize,
     },
-    /// The connection broke off, or what came over it is not HTTP.
-    #[error("the exchange with {host} broke off: {cause}")]
-    Broken {
-        /// Host and port.
-        host: String,
-        /// What failed.
-        cause: String,
-    },
-    /// The request cannot be spelled in HTTP.
-    #[error("the request to {host} is malformed: {cause}")]
-    Malformed {
-        /// Host and port.
-        host: String,
-        /// What is wrong.
-        cause: String,
-    },
+    /// The connection broke before the reply was whole.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+    /// What came back is not HTTP/1.1 as it should be.
+    #[error("the reply is not valid HTTP: {0}")]
+    Protocol(String),
 }
 
 impl CallError {
-    /// Whether the other side may have got the request, and acted on it.
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotAllowed { .. } => "notAllowed",
+            Self::Invalid(_) => "invalidCall",
+            Self::NameNotResolved { .. } => "nameNotResolved",
+            Self::AddressRefused { .. } => "addressRefused",
+            Self::Connect { .. } => "connect",
+            Self::Tls(_) => "tls",
+            Self::Timeout { .. } => "timeout",
+            Self::TooLarge { .. } => "tooLarge",
+            Self::Broken(_) => "broken",
+            Self::Protocol(_) => "protocol",
+        }
+    }
+
+    /// Whether the other side may have got the request, and done what it asks.
     #[must_use]
     pub fn may_have_arrived(&self) -> bool {
         match self {
-            Self::NotResolved { .. }
+            Self::TooLarge { .. } | Self::Broken(_) | Self::Protocol(_) => true,
+            Self::Timeout { during } => *during == Phase::Exchange,
+            Self::NotAllowed { .. }
+            | Self::Invalid(_)
+            | Self::NameNotResolved { .. }
             | Self::AddressRefused { .. }
             | Self::Connect { .. }
-            | Self::Tls { .. }
-            | Self::Malformed { .. } => false,
-            Self::Timeout { sent, .. } => *sent,
-            Self::TooLarge { .. } | Self::Broken { .. } => true,
+            | Self::Tls(_) => false,
         }
     }
 
-    /// A stable name for logs and metrics.
+    /// Whether only an operator can help: the same call will fail the same way until a setting or a certificate changes.
     #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::NotResolved { .. } => "NameNotResolved",
-            Self::AddressRefused { .. } => "AddressRefused",
-            Self::Connect { .. } => "ConnectFailed",
-            Self::Tls { .. } => "TlsFailed",
-            Self::Timeout { .. } => "DeadlinePassed",
-            Self::TooLarge { .. } => "AnswerTooLarge",
-            Self::Broken { .. } => "ExchangeBroken",
-            Self::Malformed { .. } => "RequestMalformed",
-        }
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Self::NotAllowed { .. } | Self::Invalid(_) | Self::AddressRefused { .. } | Self::Tls(_))
     }
-}
-
-/// An error and what is behind it, in one line.
-pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

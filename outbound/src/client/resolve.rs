@@ -1,25 +1,28 @@
-//! From names to addresses.
+//! Names to addresses.
 
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 
-/// Resolves names.
-pub trait Resolve: Send + Sync {
-    /// All addresses of a name, the preferred first.
-    ///
-    /// # Errors
-    /// Whatever the resolver says.
-    fn resolve(&self, host: String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+/// The answer to come.
+pub type Resolve = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+
+/// Who knows the addresses of a name.
+pub trait Resolver: Send + Sync {
+    /// The addresses of a host, in the order to try them.
+    fn resolve(&self, host: String) -> Resolve;
 }
 
-/// The system's resolver.
+/// The platform's resolver.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemResolver;
 
-impl Resolve for SystemResolver {
-    fn resolve(&self, host: String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> {
-        Box::pin(async move { Ok(tokio::net::lookup_host((host, 0)).await?.map(|found| found.ip()).collect()) })
+impl Resolver for SystemResolver {
+    fn resolve(&self, host: String) -> Resolve {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((host.as_str(), 0)).await?;
+            Ok(found.map(|address| address.ip()).collect())
+        })
     }
 }

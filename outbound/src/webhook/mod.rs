@@ -23,7 +23,7 @@ use unicity_provisioning::registry::Fault;
 use unicity_provisioning::transfer::{Transfer, TransferEvent};
 
 use crate::Step;
-use crate::client::{Call, CallError, Client, Endpoint, Reach, Reply, Target, Trust};
+use crate::client::{Allowed, Call, CallError, Client, Endpoint, Reach, Reply, Trust};
 pub use signature::{Secret, SecretError, signature};
 
 /// The request's id: the same for each attempt of one question.
@@ -81,14 +81,17 @@ impl std::fmt::Debug for Webhook {
 }
 
 impl Webhook {
-    /// Puts it together. A host that can stand in no certificate is left out, and a function there refused when it is asked.
+    /// Puts it together. The client is for this alone: from now on it calls the hosts of the settings and no other. A host that can
+    /// stand in no certificate is left out, and a function there refused when it is asked.
     #[must_use]
     pub fn new(settings: WebhookSettings, client: Client, show: Show, environment: Environment) -> Self {
         let endpoint = |host: &WebhookHost| {
-            let reach = if settings.allow_private || host.is_literal() { Reach::Private } else { Reach::Public };
-            Some((host.clone(), Endpoint::new(&host.host, host.port, settings.trust.clone(), reach)?))
+            Some((host.clone(), Endpoint::new(&host.host, host.port, settings.trust.clone()).ok()?))
         };
         let endpoints = settings.hosts.iter().filter_map(endpoint).collect();
+        let reach = if settings.allow_private { Reach::Private } else { Reach::Public };
+        let allowed = settings.hosts.iter().filter_map(|host| Allowed::new(&host.host, host.port, reach).ok());
+        client.set_allowed(allowed);
         Self { inner: Arc::new(Inner { client, endpoints, settings, show, environment }) }
     }
 
@@ -110,7 +113,7 @@ impl Webhook {
         };
         let call = Call {
             method: Method::POST,
-            target: Target(target),
+            path_and_query: target,
             headers: self.inner.headers(transfer, attempt, &body),
             body,
             deadline: self.inner.settings.timeout,
@@ -241,10 +244,12 @@ impl Asked<'_> {
         let trace = self.trace(None);
         match error {
             // The same call would end the same way.
-            CallError::AddressRefused { .. } | CallError::TooLarge { .. } | CallError::Malformed { .. } => {
-                refusal(&failed(format!("{}: {error}", error.name())), trace)
-            }
-            _ => self.again(None, &format!("{}: {error}", error.name()), &trace),
+            CallError::NotAllowed { .. }
+            | CallError::AddressRefused { .. }
+            | CallError::TooLarge { .. }
+            | CallError::Invalid(_) => refusal(&failed(error.to_string()), trace),
+            // A certificate may be renewed while the device waits.
+            _ => self.again(None, &error.to_string(), &trace),
         }
     }
 

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
-use unicity_outbound::client::{Call, CallError, Client, Endpoint, Reach, Reply, Target};
+use unicity_outbound::client::{Allowed, Call, CallError, Client, ClientSettings, Endpoint, Reach, Reply, Trust};
 
 use crate::server::{Act, Authority, NAME, Names, Server};
 
 fn call(method: Method) -> Call {
     Call {
         method,
-        target: Target("/api/choose?code=geheim".into()),
+        path_and_query: "/api/choose?code=geheim".into(),
         headers: HeaderMap::new(),
         body: Bytes::from_static(b"{}"),
         // Far off: no test waits for it, but the one that says so.
@@ -21,10 +21,16 @@ fn call(method: Method) -> Call {
     }
 }
 
+/// A client that resolves by these names, and an endpoint that it may call.
+fn allowing(names: Arc<Names>, host: &str, port: u16, trust: Trust, reach: Reach) -> (Client, Endpoint) {
+    let client = Client::new(ClientSettings::default(), names);
+    client.allow(Allowed::new(host, port, reach).unwrap());
+    (client, Endpoint::new(host, port, trust).unwrap())
+}
+
 /// A client, and the endpoint of a server that it trusts.
 fn reaching(authority: &Authority, server: &Server) -> (Client, Endpoint) {
-    let endpoint = Endpoint::new(NAME, server.port, authority.trust(), Reach::Private).unwrap();
-    (Client::new(Names::here()), endpoint)
+    allowing(Names::here(), NAME, server.port, authority.trust(), Reach::Private)
 }
 
 /// One call to a server that does this.
@@ -102,7 +108,7 @@ async fn an_answer_that_breaks_off_is_none() {
     ] {
         let (result, server) = once(act, call(Method::POST)).await;
         let error = result.unwrap_err();
-        assert!(matches!(error, CallError::Broken { .. }) && error.may_have_arrived(), "{error}");
+        assert!(matches!(error, CallError::Broken(_) | CallError::Protocol(_)) && error.may_have_arrived(), "{error}");
         assert_eq!(server.seen().len(), 1, "what may have been done is not done again");
     }
 }
@@ -118,7 +124,7 @@ async fn a_certificate_must_be_what_it_should() {
         let server = Server::with(issuer, name, until, [Act::status(200, "", "{}")]).await;
         let (client, endpoint) = reaching(&authority, &server);
         let error = client.call(&endpoint, call(Method::POST)).await.unwrap_err();
-        assert!(matches!(error, CallError::Tls { .. }) && !error.may_have_arrived(), "{why}: {error}");
+        assert!(matches!(error, CallError::Tls(_)) && !error.may_have_arrived(), "{why}: {error}");
         assert_eq!(server.seen().len(), 0, "{why}");
     }
 }
@@ -129,13 +135,13 @@ async fn a_kept_connection_serves_only_those_who_trust_alike() {
     let server = Server::new(&authority, [Act::status(200, "", ""), Act::status(200, "", "")]).await;
     let (client, endpoint) = reaching(&authority, &server);
     client.call(&endpoint, call(Method::POST)).await.unwrap();
-    let stranger = Endpoint::new(NAME, server.port, other.trust(), Reach::Private).unwrap();
+    let stranger = Endpoint::new(NAME, server.port, other.trust()).unwrap();
     let result = client.call(&stranger, call(Method::POST)).await;
-    assert!(matches!(result, Err(CallError::Tls { .. })), "{result:?}");
-    // A name that may not lead here does not either over a connection that another one opened.
-    let public = Endpoint::new(NAME, server.port, authority.trust(), Reach::Public).unwrap();
-    let result = client.call(&public, call(Method::POST)).await;
-    assert!(matches!(result, Err(CallError::AddressRefused { .. })), "{result:?}");
+    assert!(matches!(result, Err(CallError::Tls(_))), "{result:?}");
+    // Nor those who may not call any more.
+    client.set_allowed([]);
+    let result = client.call(&endpoint, call(Method::POST)).await;
+    assert!(matches!(result, Err(CallError::NotAllowed { .. })), "{result:?}");
     assert_eq!(server.seen().len(), 1);
 }
 
@@ -163,31 +169,47 @@ async fn a_post_that_may_have_been_done_is_not_sent_again() {
     let (client, endpoint) = reaching(&authority, &server);
     client.call(&endpoint, call(Method::POST)).await.unwrap();
     let result = client.call(&endpoint, call(Method::POST)).await;
-    assert!(matches!(result, Err(CallError::Broken { .. })), "{result:?}");
+    assert!(matches!(result, Err(CallError::Broken(_))), "{result:?}");
     assert_eq!(server.seen().len(), 2);
 }
 
 #[tokio::test]
 async fn a_name_that_leads_here_is_not_called_unless_it_may() {
     let authority = Authority::new();
-    for address in ["127.0.0.1", "::ffff:127.0.0.1"] {
+    // One such address spoils the others, wherever it stands; none of them is connected to.
+    for addresses in
+        [&["127.0.0.1"][..], &["::ffff:127.0.0.1"], &["192.0.2.1", "127.0.0.1"], &["127.0.0.1", "192.0.2.1"]]
+    {
         let server = Server::new(&authority, [Act::status(200, "", "")]).await;
-        let names = Names::new(&[&[address]]);
-        let endpoint = Endpoint::new(NAME, server.port, authority.trust(), Reach::Public).unwrap();
-        let error = Client::new(names).call(&endpoint, call(Method::POST)).await.unwrap_err();
+        let (client, endpoint) =
+            allowing(Names::new(&[addresses]), NAME, server.port, authority.trust(), Reach::Public);
+        let error = client.call(&endpoint, call(Method::POST)).await.unwrap_err();
         assert!(matches!(error, CallError::AddressRefused { .. }) && !error.may_have_arrived(), "{error}");
         assert_eq!(server.connections(), 0);
     }
 }
 
 #[tokio::test]
+async fn nobody_is_called_whom_no_operator_named() {
+    let authority = Authority::new();
+    let server = Server::new(&authority, [Act::status(200, "", "")]).await;
+    let names = Names::here();
+    let (client, _) = allowing(names.clone(), NAME, server.port, authority.trust(), Reach::Private);
+    for (host, port) in [("other.example", server.port), (NAME, 443), ("127.0.0.1", server.port)] {
+        let endpoint = Endpoint::new(host, port, authority.trust()).unwrap();
+        let result = client.call(&endpoint, call(Method::POST)).await;
+        assert!(matches!(result, Err(CallError::NotAllowed { .. })), "{host}: {result:?}");
+    }
+    assert_eq!((names.asked(), server.connections()), (0, 0));
+}
+
+#[tokio::test]
 async fn a_name_is_looked_up_once_for_a_connection() {
     let authority = Authority::new();
     let server = Server::new(&authority, [Act::status(200, "", ""), Act::AnswerAndClose(Vec::new())]).await;
-    let endpoint = Endpoint::new(NAME, server.port, authority.trust(), Reach::Private).unwrap();
     // Here first, and where clouds keep credentials ever after.
     let names = Names::new(&[&["127.0.0.1"], &["169.254.169.254"]]);
-    let client = Client::new(names.clone());
+    let (client, endpoint) = allowing(names.clone(), NAME, server.port, authority.trust(), Reach::Private);
     client.call(&endpoint, call(Method::PUT)).await.unwrap();
     assert_eq!(names.asked(), 1);
     // The kept connection breaks; the new one would lead elsewhere.
@@ -200,9 +222,8 @@ async fn a_name_is_looked_up_once_for_a_connection() {
 async fn link_local_addresses_are_never_called() {
     let trust = Authority::new().trust();
     let names = Names::here();
-    let client = Client::new(names.clone());
     for host in ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "[64:ff9b::a9fe:a9fe]"] {
-        let endpoint = Endpoint::new(host, 443, trust.clone(), Reach::Private).unwrap();
+        let (client, endpoint) = allowing(names.clone(), host, 443, trust.clone(), Reach::Private);
         let result = client.call(&endpoint, call(Method::GET)).await;
         assert!(matches!(result, Err(CallError::AddressRefused { .. })), "{host}: {result:?}");
     }
@@ -212,16 +233,16 @@ async fn link_local_addresses_are_never_called() {
 #[tokio::test]
 async fn nobody_there() {
     let trust = Authority::new().trust();
-    let endpoint = |port| Endpoint::new(NAME, port, trust.clone(), Reach::Private).unwrap();
     // Bound, so that nobody else gets it, but not listened at.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let port = socket.local_addr().unwrap().port();
-    let error = Client::new(Names::here()).call(&endpoint(port), call(Method::POST)).await.unwrap_err();
+    let (client, endpoint) = allowing(Names::here(), NAME, port, trust.clone(), Reach::Private);
+    let error = client.call(&endpoint, call(Method::POST)).await.unwrap_err();
     assert!(matches!(error, CallError::Connect { .. }) && !error.may_have_arrived(), "{error}");
-    let names: Arc<Names> = Names::new(&[&[]]);
-    let error = Client::new(names).call(&endpoint(port), call(Method::POST)).await.unwrap_err();
-    assert!(matches!(error, CallError::NotResolved { .. }) && !error.may_have_arrived(), "{error}");
+    let (client, endpoint) = allowing(Names::new(&[&[]]), NAME, port, trust, Reach::Private);
+    let error = client.call(&endpoint, call(Method::POST)).await.unwrap_err();
+    assert!(matches!(error, CallError::NameNotResolved { .. }) && !error.may_have_arrived(), "{error}");
 }
 
 #[tokio::test]
@@ -237,8 +258,8 @@ async fn nothing_shows_what_is_secret() {
         let error = once(act, call.clone()).await.0.unwrap_err();
         assert!(!format!("{error} {error:?}").contains("geheim"), "{error}");
     }
-    let malformed = Call { target: Target("/x y?geheim".into()), ..call };
+    let malformed = Call { path_and_query: "/x y?geheim".into(), ..call };
     let error = once(Act::Close, malformed).await.0.unwrap_err();
-    assert!(matches!(error, CallError::Malformed { .. }), "{error}");
+    assert!(matches!(error, CallError::Invalid(_)), "{error}");
     assert!(!format!("{error} {error:?}").contains("geheim"), "{error}");
 }

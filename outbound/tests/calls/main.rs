@@ -1,7 +1,4 @@
-//! Calls that the service makes, against servers that behave and servers that do not.
-
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
+//! The client, against servers that behave and servers that do not.
 
 mod client;
 mod server;
-mod webhook;

@@ -1,10 +1,8 @@
 //! An HTTPS server in this process that does what a test tells it, request by request.
 
 use std::collections::VecDeque;
-use std::future::Future;
 use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use unicity_outbound::client::{Resolve, Trust};
+use unicity_outbound::client::{Resolve, Resolver, Trust};
 
 /// The name that servers have unless a test says otherwise.
 pub(crate) const NAME: &str = "functions.example";
@@ -35,7 +33,7 @@ impl Authority {
     }
 
     pub(crate) fn trust(&self) -> Trust {
-        Trust::authorities([self.der.as_ref()]).unwrap()
+        Trust::Ca(self.der.to_vec())
     }
 
     /// A server's certificate for this name, and its key; `until` is the year in which it ends.
@@ -233,8 +231,8 @@ impl Names {
     }
 }
 
-impl Resolve for Names {
-    fn resolve(&self, _host: String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> {
+impl Resolver for Names {
+    fn resolve(&self, _host: String) -> Resolve {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let mut answers = self.answers.lock().unwrap();
         let answer = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };

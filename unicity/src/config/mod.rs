@@ -425,7 +425,7 @@ mod tests {
             ("/nowhere/secret", ca.as_str(), "/nowhere/secret"),
             (&secret, "/nowhere/ca.pem", "/nowhere/ca.pem"),
             (&file("short", "x"), &ca, "16 to 1024 bytes"),
-            (&secret, &file("none.pem", "no certificate"), "there is none"),
+            (&secret, &file("none.pem", "no certificate"), "it has 0 certificates"),
         ] {
             let error = settings(secret, ca).unwrap_err().to_string();
             assert!(error.contains(part), "{part:?} not in {error}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustls_pki_types::CertificateDer;
 use serde::Deserialize;
 use toml::Spanned;
-use unicity_outbound::client::{Endpoint, Reach, Trust};
+use unicity_outbound::client::{Endpoint, Trust};
 use unicity_outbound::webhook::{Secret, WebhookSettings};
 use unicity_provisioning::allocation::WebhookHost;
 use zeroize::Zeroizing;
@@ -115,13 +115,10 @@ impl WebhookConfig {
     /// Reads the files that it names.
     pub(crate) fn settings(&self) -> Outcome<WebhookSettings> {
         let trust = match &self.ca_file {
-            Some(path) => authorities(path)?,
-            None => {
-                Trust::platform().context("[allocation.webhook] without ca_file trusts the platform's authorities")?
-            }
+            Some(path) => authority(path)?,
+            None => Trust::Platform,
         };
-        if let Some(host) =
-            self.hosts.iter().find(|host| Endpoint::new(&host.host, host.port, trust.clone(), Reach::Public).is_none())
+        if let Some(host) = self.hosts.iter().find(|host| Endpoint::new(&host.host, host.port, trust.clone()).is_err())
         {
             return Err(CommandError::new(format!("[allocation.webhook] hosts: no certificate can name {host}")));
         }
@@ -151,10 +148,13 @@ fn read(key: &str, path: &Path) -> Outcome<Vec<u8>> {
     })
 }
 
-fn authorities(path: &Path) -> Outcome<Trust> {
+fn authority(path: &Path) -> Outcome<Trust> {
     let pem = read("ca_file", path)?;
-    let what = || format!("[allocation.webhook] ca_file {}", path.display());
+    let what = format!("[allocation.webhook] ca_file {}", path.display());
     let found: Vec<CertificateDer<'static>> =
-        rustls_pemfile::certs(&mut pem.as_slice()).collect::<Result<_, _>>().context(what())?;
-    Trust::authorities(found.iter().map(AsRef::as_ref)).context(what())
+        rustls_pemfile::certs(&mut pem.as_slice()).collect::<Result<_, _>>().context(&what)?;
+    match found.as_slice() {
+        [one] => Ok(Trust::Ca(one.to_vec())),
+        other => Err(CommandError::new(format!("{what}: it has {} certificates, and must have one", other.len()))),
+    }
 }
