@@ -21,9 +21,9 @@ const API: &str = "api-version=2021-10-01";
 #[derive(Debug, Subcommand)]
 pub(crate) enum EnrollCommand {
     /// Enrol one device, by its certificate, its TPM or its key.
-    Add(AddArgs),
+    Add(Box<AddArgs>),
     /// Enrol all devices whose certificates one authority issues, or that share a group key.
-    AddGroup(AddGroupArgs),
+    AddGroup(Box<AddGroupArgs>),
     /// List enrollments and groups.
     List(ListArgs),
     /// Show one enrollment or group.
