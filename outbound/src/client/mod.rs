@@ -212,3 +212,34 @@ async fn dial(endpoint: &Endpoint, addresses: &[SocketAddr], deadline: Instant) 
     }
     Err(CallError::Connect { host: endpoint.host().into(), cause })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// A name whose owner answers with a public address first, and with this machine's own afterwards.
+    #[derive(Default)]
+    struct Rebinding(AtomicBool);
+
+    impl Resolver for Rebinding {
+        fn resolve(&self, _host: String) -> Resolve {
+            let was_asked = self.0.swap(true, Ordering::SeqCst);
+            let answer: IpAddr = if was_asked { [127, 0, 0, 1].into() } else { [192, 0, 2, 1].into() };
+            Box::pin(std::future::ready(Ok(vec![answer])))
+        }
+    }
+
+    /// What is connected to is what this returns, and `tests/calls` counts that a name is looked up once for a connection.
+    #[tokio::test]
+    async fn a_rebound_name_leads_to_what_was_checked_or_nowhere() {
+        let endpoint = Endpoint::new("functions.example", 8443, Trust::Platform).unwrap();
+        let client = Client::new(ClientSettings::default(), Arc::new(Rebinding::default()));
+        let first = client.inner.addresses(&endpoint, Reach::Public).await.unwrap();
+        assert_eq!(first, ["192.0.2.1:8443".parse().unwrap()]);
+        let second = client.inner.addresses(&endpoint, Reach::Public).await;
+        assert!(matches!(second, Err(CallError::AddressRefused { .. })), "{second:?}");
+    }
+}

@@ -13,6 +13,7 @@ use unicity_identity::registration::AttestationKind;
 use unicity_identity::*;
 use unicity_outbound::Step;
 use unicity_outbound::client::{Client, ClientSettings, Resolve, Resolver, Trust};
+use unicity_outbound::runner::Ask;
 use unicity_outbound::webhook::{Secret, Webhook, WebhookSettings};
 use unicity_provisioning::allocation::Candidate;
 use unicity_provisioning::registry::{Fault, Outcome, Page, Pending, RegistryError, Request};
@@ -192,6 +193,8 @@ impl Asker {
     }
 
     pub(crate) async fn ask(&self, url: &str, attempt: u32) -> Step {
-        self.webhook.ask(&self.provisioning, &transfer(url), attempt).await
+        // As whoever runs transfers does: through the trait, in a task that borrows nothing.
+        let ask: &dyn Ask = &self.webhook;
+        tokio::spawn(ask.ask(&self.provisioning, &transfer(url), attempt)).await.unwrap()
     }
 }
