@@ -195,6 +195,6 @@ impl Asker {
     pub(crate) async fn ask(&self, url: &str, attempt: u32) -> Step {
         // As whoever runs transfers does: through the trait, in a task that borrows nothing.
         let ask: &dyn Ask = &self.webhook;
-        tokio::spawn(ask.ask(&self.provisioning, &transfer(url), attempt)).await.unwrap()
+        ask.ask(&self.provisioning, &transfer(url), attempt).await
     }
 }
