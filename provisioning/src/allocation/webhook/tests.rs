@@ -154,7 +154,8 @@ fn usable_answers() {
             Some(json!({"b": 2})),
         ),
     ] {
-        let answer = read_answer(body.to_string().as_bytes(), &transfer(), &hubs(), 100).expect(&body.to_string());
+        let answer =
+            read_answer(body.to_string().as_bytes(), &transfer(), &hubs(), 100).unwrap_or_else(|_| panic!("{body}"));
         assert_eq!(answer.hub, id::<HubName>(hub), "{body}");
         assert_eq!(answer.initial_twin.map(|it| it.to_value()), twin, "{body}");
         assert_eq!(answer.payload.map(|it| it.to_value()), payload, "{body}");
