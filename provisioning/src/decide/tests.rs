@@ -1,6 +1,8 @@
 //! Decisions as tables, and U1 and U2 as properties over random histories.
 
+mod elsewhere;
 mod keys;
+mod reprovision;
 mod twins;
 
 use std::collections::BTreeMap;
@@ -252,6 +254,7 @@ impl World {
                 claim(key, super::module::owner_of(module));
             }
         }
+        self.check_loads();
         assert_eq!(used, self.keys, "the index holds exactly the keys in use");
         for (client, twin) in &self.twins {
             let life = match &client.module_id {
@@ -404,7 +407,8 @@ fn displaced(decision: &Decision) -> bool {
     matches!(&decision.outcome, Outcome::Registered { displaced: Some(_), .. })
 }
 
-fn registers(world: &mut World, settings: &Settings, name: &str) -> Decision {
+/// As the individual enrollment of this id would be attested now.
+fn command_of(world: &World, name: &str) -> RegisterCommand {
     let enrollment = world.individuals[&id(name)].clone();
     let Attestation::SymmetricKey { primary, secondary } = enrollment.terms.attestation else { panic!() };
     let attested = Attested {
@@ -417,14 +421,18 @@ fn registers(world: &mut World, settings: &Settings, name: &str) -> Decision {
         token_expiry_seconds: None,
         facets: unicity_identity::Facets::default(),
     };
-    let command = RegisterCommand {
+    RegisterCommand {
         attested,
         authentication: DeviceAuthentication::Sas { primary, secondary },
         storage_root_key: None,
         device_payload: None,
         continuity: Default::default(),
         circumstances: Default::default(),
-    };
+    }
+}
+
+fn registers(world: &mut World, settings: &Settings, name: &str) -> Decision {
+    let command = command_of(world, name);
     world.run(settings, Command::Register(Box::new(command))).unwrap()
 }
 
