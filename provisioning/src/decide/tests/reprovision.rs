@@ -332,3 +332,45 @@ fn an_identity_that_is_gone_from_its_remote_hub_is_made_anew() {
         assert_eq!(contents(&scene.twin("old", scene.old).unwrap()), untouched(), "{stored:?}");
     }
 }
+
+/// A device that waits for a hub that does not answer is sent elsewhere, or back: what was begun there goes, and comes to nothing.
+#[test]
+fn a_device_that_is_sent_elsewhere_leaves_nothing_at_the_hub_that_it_waited_for() {
+    for steps in [0, 1] {
+        for instead in ["old", "other"] {
+            let row = format!("{instead} after {steps} steps");
+            let mut scene = Scene::new(Some((true, true)), Local, Remote);
+            let beside = hub("other");
+            scene.settings.hubs =
+                HubDirectory::new(scene.settings.hubs.iter().cloned().chain([beside]).collect()).unwrap();
+            scene.world.set_terms(&scene.settings, "other", closed()).unwrap();
+            let before = scene.assignment().clone();
+            scene.open_the_new_hub_only();
+            scene.world.ask(&scene.settings, D, Circumstances::default()).unwrap();
+            for _ in 0..steps {
+                let transfer = scene.world.transfers[&id(D)].clone();
+                let event = scene.elsewhere.perform(&scene.world, &transfer);
+                scene.world.step(&scene.settings, &transfer, event).unwrap();
+            }
+            scene.world.set_terms(&scene.settings, instead, HubTerms::default()).unwrap();
+            let mut live = crate::allocation::LiveFacts::default();
+            live.down.insert(at("new").hub, "it does not answer".to_owned());
+            let circumstances = Circumstances { live: live.into(), ..Circumstances::default() };
+            let decision = scene.world.ask(&scene.settings, D, circumstances).unwrap();
+            assert!(matches!(decision.outcome, Outcome::Registered { .. }), "{row}: {:?}", decision.outcome);
+            assert!(
+                scene.world.transfers.get(&id(D)).is_none_or(|transfer| !transfer.is_awaited()),
+                "{row}: it waits still"
+            );
+            assert_eq!(scene.assignment().hub.as_str(), instead, "{row}");
+            assert_eq!(scene.assignment().generation == before.generation, instead == "old", "{row}");
+            assert!(scene.is_enabled(instead, Local), "{row}");
+            assert_eq!(contents(&scene.twin(instead, Local).unwrap()), lived_in(), "{row}");
+            let stages = scene.world.carry_through(&scene.settings, &mut scene.elsewhere, D);
+            assert!(stages.iter().all(|stage| *stage == TransferStage::Delete), "{row}: {stages:?}");
+            assert_eq!((scene.life("new", Remote), scene.twin("new", Remote)), (None, None), "{row}");
+            assert_eq!(scene.assignment().hub.as_str(), instead, "{row}");
+            scene.world.check();
+        }
+    }
+}
