@@ -2,6 +2,8 @@
 //! how it came about, so that `why` can tell and `plan` can foresee it.
 
 mod evaluate;
+#[cfg(test)]
+mod evaluate_tests;
 pub mod health;
 pub mod latency;
 pub mod live;

@@ -43,7 +43,7 @@ pub(super) struct Before<'a> {
     pub(super) registration: Option<Registration>,
     /// The hub identity of the registration id.
     pub(super) device: Option<DeviceIdentity>,
-    /// The transfer that ends with it.
+    /// The transfer that ends with it, or comes to nothing with it.
     pub(super) transfer: Option<&'a Transfer>,
 }
 
@@ -97,11 +97,12 @@ pub(super) fn settle(
     let mut changes = Vec::new();
     let mut warnings = Vec::new();
     let there = view.device(&hub.name, &device_id)?;
-    let claimed = there.as_ref().is_some_and(DeviceIdentity::is_moving);
+    // Made for a transfer; but at its own local hub it was only disabled for one that comes to nothing.
+    let claimed = there.as_ref().is_some_and(|there| there.is_moving() && (hub.is_remote() || stays.is_none()));
     let adopted = there.is_some() && stays.is_none() && !claimed;
     let foreign = check_foreign(settings, id, there.as_ref(), &mut warnings)?;
     let is_new = there.is_none() || claimed;
-    let device = identity(&draft, &before, goal, device_id, there, now, entropy);
+    let device = identity(&draft, &before, goal, device_id, there.filter(|_| !claimed), now, entropy);
     let client = ClientIdentity { hub: device.hub.clone(), device_id: device.device_id.clone(), module_id: None };
     if !hub.is_remote() {
         twin(view, &draft, &before, goal, &device, is_new, now, &mut changes, &mut warnings)?;
@@ -193,7 +194,6 @@ fn identity(
     now: Timestamp,
     entropy: &mut Entropy,
 ) -> DeviceIdentity {
-    let there = there.filter(|device| !device.is_moving());
     // Registering again does not undo an operator's disabling, nor does a move.
     let held = there.as_ref().or(before.device.as_ref().filter(|own| !own.is_moving()));
     let (status, status_reason) = match before.transfer {

@@ -138,6 +138,7 @@ fn assigned(
     let is_same =
         matches!((&goal.choice, current), (Choice::Hub(hub) | Choice::Stay(hub), Some(now)) if now.hub == *hub);
     if is_same
+        && pending.is_none()
         && goal.fate == TwinFate::Keep
         && let (Some(registration), Some(device)) = (&earlier, &device)
         && hubs.by_name(&registration.hub).is_some_and(|hub| !hub.is_remote())

@@ -1,6 +1,9 @@
 //! Decisions as tables, and U1 and U2 as properties over random histories.
 
+mod elsewhere;
 mod keys;
+mod loads;
+mod reprovision;
 mod twins;
 
 use std::collections::BTreeMap;
@@ -11,8 +14,9 @@ use unicity_identity::device::DeviceAuthentication;
 use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms, ProvisioningStatus};
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
-    Attestation, DeviceIdentity, DeviceStatus, EnrollmentGroupId, EnrollmentRef, Entropy, HubDirectory, HubName,
-    HubTerms, KeyFingerprint, KeySlot, LinkedHub, Refusal, Registration, RegistrationId, Sealed, Timestamp, TwinEdit,
+    Attestation, DenyRule, DeviceIdentity, DeviceStatus, EnrollmentGroupId, EnrollmentRef, Entropy, HubDirectory,
+    HubName, HubTerms, KeyFingerprint, KeySlot, LinkedHub, Refusal, Registration, RegistrationId, Sealed, Timestamp,
+    TwinEdit,
 };
 
 use super::*;
@@ -20,6 +24,7 @@ use crate::attest::{Attested, Proof};
 use crate::memory::Memory;
 use crate::registry::{Actor, DeviceDraft, GroupDraft, IndividualDraft, RegisterCommand, TermsDraft};
 use crate::service::UnicityMode;
+use crate::transfer::Transfer;
 
 #[derive(Default, Clone)]
 struct World {
@@ -213,7 +218,8 @@ impl World {
             }
         }
         let mut device_of_registration = BTreeMap::new();
-        for device in self.devices.values() {
+        // A transfer holds the place where a device goes beside the one that it leaves, both disabled.
+        for device in self.devices.values().filter(|device| !device.is_moving()) {
             if let Some(registration) = &device.registration {
                 let other = device_of_registration.insert(registration, (&device.hub, &device.device_id));
                 assert_eq!(other, None, "U1: one hub device a registration id");
@@ -243,6 +249,12 @@ impl World {
                 claim(key, owner.clone());
             }
         }
+        let under_way = |transfer: &&Transfer| transfer.is_awaited() && !transfer.is_committed();
+        for transfer in self.transfers.values().filter(under_way) {
+            for key in transfer.authentication.keys() {
+                claim(key, KeyOwner::Registration(transfer.registration_id.clone()));
+            }
+        }
         for module in self.modules.values() {
             assert!(
                 self.devices.contains_key(&(module.hub.clone(), module.device_id.clone())),
@@ -252,7 +264,11 @@ impl World {
                 claim(key, super::module::owner_of(module));
             }
         }
-        assert_eq!(used, self.keys, "the index holds exactly the keys in use");
+        self.check_loads();
+        // A key that was revoked stays that identity's, for the refusal to name.
+        let is_over = |key: &KeyFingerprint| !used.contains_key(key) && self.denied.contains(&DenyRule::Key(*key));
+        let held: BTreeMap<_, _> = self.keys.clone().into_iter().filter(|(key, _)| !is_over(key)).collect();
+        assert_eq!(used, held, "the index holds exactly the keys in use");
         for (client, twin) in &self.twins {
             let life = match &client.module_id {
                 None => self.devices.get(&(client.hub.clone(), client.device_id.clone())).map(|it| it.generation),
@@ -404,7 +420,8 @@ fn displaced(decision: &Decision) -> bool {
     matches!(&decision.outcome, Outcome::Registered { displaced: Some(_), .. })
 }
 
-fn registers(world: &mut World, settings: &Settings, name: &str) -> Decision {
+/// As the individual enrollment of this id would be attested now.
+fn command_of(world: &World, name: &str) -> RegisterCommand {
     let enrollment = world.individuals[&id(name)].clone();
     let Attestation::SymmetricKey { primary, secondary } = enrollment.terms.attestation else { panic!() };
     let attested = Attested {
@@ -417,14 +434,18 @@ fn registers(world: &mut World, settings: &Settings, name: &str) -> Decision {
         token_expiry_seconds: None,
         facets: unicity_identity::Facets::default(),
     };
-    let command = RegisterCommand {
+    RegisterCommand {
         attested,
         authentication: DeviceAuthentication::Sas { primary, secondary },
         storage_root_key: None,
         device_payload: None,
         continuity: Default::default(),
         circumstances: Default::default(),
-    };
+    }
+}
+
+fn registers(world: &mut World, settings: &Settings, name: &str) -> Decision {
+    let command = command_of(world, name);
     world.run(settings, Command::Register(Box::new(command))).unwrap()
 }
 

@@ -56,7 +56,18 @@ pub(super) fn toward(
         .is_some_and(|own| own.hub != target.name && hubs.by_name(&own.hub).is_some_and(LinkedHub::is_remote));
     if !target.is_remote() && !leaves_remote {
         let place = Place { hub: target, fate: goal.fate, generation: None };
-        return settle(view, settings, draft, before, &place, now, entropy).map(with_leaf);
+        let Some(mut pending) = pending.cloned() else {
+            return settle(view, settings, draft, before, &place, now, entropy).map(with_leaf);
+        };
+        pending.discard = leftovers(view, &draft, Some(&pending))?;
+        if let Some(own) = before.device.as_ref().filter(|own| !own.is_moving()) {
+            // An operator had a say since the transfer began.
+            (pending.status, pending.status_reason) = (own.status, own.status_reason.clone());
+        }
+        let before = Before { transfer: Some(&pending), ..before };
+        let (mut changes, event, outcome) = settle(view, settings, draft, before, &place, now, entropy)?;
+        changes.extend(abandoned(view, pending, now)?);
+        return Ok((changes, Some(event), outcome));
     }
     let mut transfer = begin(&draft, &before, goal.fate, now);
     transfer.discard = leftovers(view, &draft, pending)?;
@@ -89,6 +100,30 @@ fn leftovers(
         all.push(target);
     }
     Ok(all)
+}
+
+/// A transfer that a local assignment takes the place of: no more of it is to be done than to delete what it made at remote hubs.
+fn abandoned(view: &dyn RegistryView, pending: Transfer, now: Timestamp) -> Result<Vec<Change>, RegistryError> {
+    let mut changes = Vec::new();
+    if let Some(end) = &pending.target
+        && let Some(claim) = view.device(&end.hub, &end.device_id)?
+        && claim.is_moving()
+        && claim.registration.as_ref() == Some(&pending.registration_id)
+    {
+        changes.push(Change::DeleteDevice(end.hub.clone(), end.device_id.clone()));
+    }
+    changes.push(match pending.discard.is_empty() {
+        true => Change::DeleteTransfer(pending.registration_id),
+        false => Change::PutTransfer(Box::new(Transfer {
+            stage: TransferStage::Delete,
+            source: None,
+            target: None,
+            twin: None,
+            updated: now,
+            ..pending
+        })),
+    });
+    Ok(changes)
 }
 
 fn begin(draft: &Draft, before: &Before<'_>, fate: TwinFate, now: Timestamp) -> Transfer {
