@@ -119,7 +119,10 @@ fn assigned(
     let hubs = view.hubs(&settings.hubs)?;
     let pending = view.transfer(id)?.filter(Transfer::is_awaited);
     let earlier = view.registration(id)?;
-    let device = keys::device_of(view, &hubs, id, individual)?;
+    let device = match &pending {
+        Some(pending) => transfer::own_device(view, &hubs, pending, earlier.as_ref(), individual)?,
+        None => keys::device_of(view, &hubs, id, individual)?,
+    };
     let circumstances = &command.circumstances;
     let source = match &command.attested.enrollment {
         EnrollmentRef::Individual(_) => PolicySource::Individual,

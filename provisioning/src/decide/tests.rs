@@ -24,7 +24,6 @@ use crate::attest::{Attested, Proof};
 use crate::memory::Memory;
 use crate::registry::{Actor, DeviceDraft, GroupDraft, IndividualDraft, RegisterCommand, TermsDraft};
 use crate::service::UnicityMode;
-use crate::transfer::Transfer;
 
 #[derive(Default, Clone)]
 struct World {
@@ -249,9 +248,8 @@ impl World {
                 claim(key, owner.clone());
             }
         }
-        let under_way = |transfer: &&Transfer| transfer.is_awaited() && !transfer.is_committed();
-        for transfer in self.transfers.values().filter(under_way) {
-            for key in transfer.authentication.keys() {
+        for transfer in self.transfers.values() {
+            for key in transfer.claimed_keys() {
                 claim(key, KeyOwner::Registration(transfer.registration_id.clone()));
             }
         }
