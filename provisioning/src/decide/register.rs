@@ -134,7 +134,8 @@ fn assigned(
         let transfer = Box::new(pending.clone());
         return Ok((Vec::new(), None, Outcome::Transferring { transfer, displaced: None }));
     }
-    let subject = allocate::Subject { registration_id: id, terms, source, individual };
+    let enrollment = &command.attested.enrollment;
+    let subject = allocate::Subject { registration_id: id, terms, source, individual, enrollment };
     let current = earlier.as_ref().filter(|registration| hubs.by_name(&registration.hub).is_some());
     let stays_by_default = circumstances.stays_by_default;
     let goal = allocate::goal(view, settings, &hubs, &subject, current, &circumstances.live, stays_by_default)?;
