@@ -3,7 +3,7 @@
 
 use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms, ReprovisionPolicy, StickyBy};
 use unicity_identity::json::JsonText;
-use unicity_identity::{HubDirectory, IndividualEnrollment, Registration, RegistrationId};
+use unicity_identity::{EnrollmentRef, HubDirectory, IndividualEnrollment, Registration, RegistrationId};
 
 use crate::allocation::{Choice, Evaluation, Inputs, LiveFacts, PolicySource, evaluate};
 use crate::registry::{Fault, RegistryView};
@@ -17,6 +17,8 @@ pub(crate) struct Subject<'a> {
     /// Whose terms they are.
     pub(crate) source: PolicySource,
     pub(crate) individual: Option<&'a IndividualEnrollment>,
+    /// Under which enrollment it registers, or did; a group only counts without an individual enrollment.
+    pub(crate) enrollment: &'a EnrollmentRef,
 }
 
 /// What is to happen.
@@ -117,14 +119,16 @@ fn note(evaluation: &Evaluation) -> AllocationNote {
     }
 }
 
-/// What a sticky policy hashes, so that devices with the same one share a hub. The prefix keeps a batch and a tag of one name apart.
+/// What a sticky policy hashes, so that devices with the same one share a hub. The prefix keeps a batch,
+/// a group and a tag of one name apart.
 fn sticky_key(policy: &AllocationPolicy, subject: &Subject<'_>) -> String {
     let alone = || subject.registration_id.to_string();
     match policy {
         AllocationPolicy::Sticky(StickyBy::Batch) => {
-            match subject.individual.and_then(|enrollment| enrollment.batch.as_ref()) {
-                Some(batch) => format!("batch {batch}"),
-                None => alone(),
+            match (subject.individual.map(|enrollment| enrollment.batch.as_ref()), subject.enrollment) {
+                (Some(Some(batch)), _) => format!("batch {batch}"),
+                (None, EnrollmentRef::Group(group)) => format!("group {group}"),
+                _ => alone(),
             }
         }
         AllocationPolicy::Sticky(StickyBy::Tag(path)) => {

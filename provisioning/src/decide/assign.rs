@@ -113,7 +113,7 @@ pub(super) fn settle(
         held.extend(transfer.authentication.keys());
     }
     let after = keys::held(before.individual, Some(&device));
-    warnings.extend(keys::transfer(view, settings, &owner, &held, &after, &mut changes)?);
+    warnings.extend(keys::exchange(view, settings, &owner, &held, &after, &mut changes)?);
     if let Some(other) = &foreign {
         release_adopted(view, other, &owner, &after, &mut changes)?;
     }

@@ -44,14 +44,36 @@ pub(super) fn held(
     enrollment.into_iter().flatten().chain(device.into_iter().flatten()).collect()
 }
 
-/// Turns a change of held keys into claims and releases.
+/// Turns a change of the keys that enrollment and device hold into claims and releases, as [`exchange`] does. Those that a transfer
+/// under way has claimed stay claimed, whatever becomes of what the device has now.
+///
+/// # Errors
+/// As [`exchange`].
+pub(super) fn transfer(
+    view: &dyn RegistryView,
+    settings: &Settings,
+    owner: &KeyOwner,
+    before: &BTreeSet<KeyFingerprint>,
+    after: &BTreeSet<KeyFingerprint>,
+    changes: &mut Vec<Change>,
+) -> Result<Vec<String>, RegistryError> {
+    let pending = match owner {
+        KeyOwner::Registration(id) => view.transfer(id)?,
+        KeyOwner::Group(_) | KeyOwner::Device(..) | KeyOwner::Module(..) => None,
+    };
+    let claimed = pending.map(|pending| pending.claimed_keys()).unwrap_or_default();
+    let before = before.difference(&claimed).copied().collect();
+    exchange(view, settings, owner, &before, after, changes)
+}
+
+/// Turns a change of held keys into claims and releases, those of a transfer that begins or ends included.
 ///
 /// Returns warnings for collisions that compat mode, or the list of keys that may be shared, lets pass; the first owner stays in the
 /// index. A denied key stays with whoever held it: it is nobody's to have any more.
 ///
 /// # Errors
 /// [`Refusal::KeyInUse`] in strict mode if a new key is another owner's and may not be shared.
-pub(super) fn transfer(
+pub(super) fn exchange(
     view: &dyn RegistryView,
     settings: &Settings,
     owner: &KeyOwner,

@@ -89,7 +89,9 @@ pub(super) fn look(
     let Some(device) = keys::device_of(view, hubs, id, individual.as_ref())? else {
         return stays("it has no identity at its hub");
     };
-    let subject = allocate::Subject { registration_id: id, terms: &terms, source, individual: individual.as_ref() };
+    let enrollment = &registration.enrollment;
+    let own = individual.as_ref();
+    let subject = allocate::Subject { registration_id: id, terms: &terms, source, individual: own, enrollment };
     let current = hubs.by_name(&registration.hub).map(|_| registration);
     let goal = allocate::goal(view, settings, hubs, &subject, current, live, false)?;
     let to = match &goal.choice {

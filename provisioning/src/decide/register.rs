@@ -119,7 +119,10 @@ fn assigned(
     let hubs = view.hubs(&settings.hubs)?;
     let pending = view.transfer(id)?.filter(Transfer::is_awaited);
     let earlier = view.registration(id)?;
-    let device = keys::device_of(view, &hubs, id, individual)?;
+    let device = match &pending {
+        Some(pending) => transfer::own_device(view, &hubs, pending, earlier.as_ref(), individual)?,
+        None => keys::device_of(view, &hubs, id, individual)?,
+    };
     let circumstances = &command.circumstances;
     let source = match &command.attested.enrollment {
         EnrollmentRef::Individual(_) => PolicySource::Individual,
@@ -131,7 +134,8 @@ fn assigned(
         let transfer = Box::new(pending.clone());
         return Ok((Vec::new(), None, Outcome::Transferring { transfer, displaced: None }));
     }
-    let subject = allocate::Subject { registration_id: id, terms, source, individual };
+    let enrollment = &command.attested.enrollment;
+    let subject = allocate::Subject { registration_id: id, terms, source, individual, enrollment };
     let current = earlier.as_ref().filter(|registration| hubs.by_name(&registration.hub).is_some());
     let stays_by_default = circumstances.stays_by_default;
     let goal = allocate::goal(view, settings, &hubs, &subject, current, &circumstances.live, stays_by_default)?;

@@ -95,8 +95,7 @@ impl Ending<'_> {
         let mut keys = held(individual, device.as_ref());
         keys.extend(registration.map(|registration| registration.key_fingerprint));
         // What it was to have at the hub that it is on its way to.
-        let claimed = self.view.transfer(id)?.filter(|pending| pending.is_awaited() && !pending.is_committed());
-        keys.extend(claimed.iter().flat_map(|pending| pending.authentication.keys()));
+        keys.extend(self.view.transfer(id)?.iter().flat_map(Transfer::claimed_keys));
         let mut ended = individual.is_some_and(|enrollment| self.individual(enrollment));
         if let Some(device) = device {
             ended |= self.device(&device);

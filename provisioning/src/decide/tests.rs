@@ -6,12 +6,12 @@ mod loads;
 mod reprovision;
 mod twins;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 
 use proptest::prelude::*;
 use unicity_identity::device::DeviceAuthentication;
-use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms, ProvisioningStatus};
+use unicity_identity::enrollment::{AllocationPolicy, EnrollmentTerms, ProvisioningStatus, StickyBy};
 use unicity_identity::error::KeyOwner;
 use unicity_identity::{
     Attestation, DenyRule, DeviceIdentity, DeviceStatus, EnrollmentGroupId, EnrollmentRef, Entropy, HubDirectory,
@@ -24,7 +24,6 @@ use crate::attest::{Attested, Proof};
 use crate::memory::Memory;
 use crate::registry::{Actor, DeviceDraft, GroupDraft, IndividualDraft, RegisterCommand, TermsDraft};
 use crate::service::UnicityMode;
-use crate::transfer::Transfer;
 
 #[derive(Default, Clone)]
 struct World {
@@ -249,9 +248,8 @@ impl World {
                 claim(key, owner.clone());
             }
         }
-        let under_way = |transfer: &&Transfer| transfer.is_awaited() && !transfer.is_committed();
-        for transfer in self.transfers.values().filter(under_way) {
-            for key in transfer.authentication.keys() {
+        for transfer in self.transfers.values() {
+            for key in transfer.claimed_keys() {
                 claim(key, KeyOwner::Registration(transfer.registration_id.clone()));
             }
         }
@@ -507,6 +505,43 @@ fn allocation_keeps_to_the_enrollments_hubs() {
     let mut world = World::default();
     world.enroll(&closed, "d", terms(1, 2)).unwrap();
     assert!(matches!(refusal(world.register(&closed, "d")), Refusal::NoHub { .. }));
+}
+
+/// Eight devices of each kind: by chance they would share one of four hubs in one of 16,384 cases, and ids are fixed.
+#[test]
+fn what_a_sticky_policy_goes_by_keeps_devices_together() {
+    let settings = settings(&["a", "b", "c", "d"], STRICT);
+    let sticky =
+        |by, terms: EnrollmentTerms| EnrollmentTerms { allocation: Some(AllocationPolicy::Sticky(by)), ..terms };
+    let at_site = |n: u8| {
+        let twin = serde_json::json!({"tags": {"site": 7}});
+        let initial_twin = Some(unicity_identity::json::JsonText::from_value(&twin));
+        sticky(StickyBy::Tag("site".to_owned()), EnrollmentTerms { initial_twin, ..terms(n, n) })
+    };
+    let mut world = World::default();
+    let mut hubs: BTreeMap<&str, BTreeSet<HubName>> = BTreeMap::new();
+    world.enroll_group(&settings, "line-4", sticky(StickyBy::Batch, terms(200, 200))).unwrap();
+    for n in 0..8u8 {
+        let draft = IndividualDraft {
+            registration_id: id(&format!("batch-{n}")),
+            device_id: None,
+            optional_device_information: None,
+            batch: Some("2026-11".parse().unwrap()),
+            terms: TermsDraft { terms: sticky(StickyBy::Batch, terms(10 + n, 10 + n)), keys_given: true },
+        };
+        let put = Command::PutIndividual { draft: Box::new(draft), precondition: Precondition::Absent };
+        world.run(&settings, put).unwrap();
+        world.enroll(&settings, &format!("alone-{n}"), sticky(StickyBy::Batch, terms(20 + n, 20 + n))).unwrap();
+        world.enroll(&settings, &format!("site-{n}"), at_site(30 + n)).unwrap();
+        for kind in ["batch", "alone", "site"] {
+            let registration = world.register(&settings, &format!("{kind}-{n}")).unwrap();
+            hubs.entry(kind).or_default().insert(registration.hub);
+        }
+        let member = world.register_in_group(&settings, &format!("member-{n}"), "line-4", [40 + n, 50 + n]).unwrap();
+        hubs.entry("member").or_default().insert(member.hub);
+    }
+    let counts: Vec<_> = hubs.iter().map(|(kind, hubs)| (*kind, hubs.len() == 1)).collect();
+    assert_eq!(counts, [("alone", false), ("batch", true), ("member", true), ("site", true)]);
 }
 
 #[test]

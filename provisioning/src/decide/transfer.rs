@@ -2,14 +2,17 @@
 
 use unicity_identity::device::DeviceStatus;
 use unicity_identity::error::KeyOwner;
-use unicity_identity::{ClientIdentity, DeviceIdentity, Entropy, HubDirectory, LinkedHub, Refusal, Timestamp};
+use unicity_identity::{
+    ClientIdentity, DeviceIdentity, Entropy, HubDirectory, IndividualEnrollment, LinkedHub, Refusal, Registration,
+    Timestamp,
+};
 
 use super::assign::{Before, Draft, Goal as Place, check_foreign, settle};
 use super::prospect::{Going, Looked, look};
 use super::{OptionalParts, allocate, keys, with_leaf};
 use crate::allocation::Choice;
 use crate::leaf::LeafEvent;
-use crate::registry::{Change, Circumstances, MoveCommand, Outcome, RegistryError, RegistryView, StepCommand};
+use crate::registry::{Change, Circumstances, Fault, MoveCommand, Outcome, RegistryError, RegistryView, StepCommand};
 use crate::service::Settings;
 use crate::transfer::{Transfer, TransferCause, TransferEnd, TransferEvent, TransferStage, TwinFate};
 
@@ -44,7 +47,7 @@ pub(super) fn toward(
             transfer.ask = Some(ask);
             transfer.stage = TransferStage::Ask;
             transfer.discard = leftovers(view, &draft, pending)?;
-            return begun(view, settings, transfer, &before, Vec::new(), None, &draft);
+            return begun(view, settings, transfer, pending, &before, Vec::new(), None, &draft);
         }
         Choice::Hub(name) | Choice::Stay(name) => {
             hubs.by_name(name).ok_or_else(|| nobody(format!("hub {name} is linked no longer")))?
@@ -83,7 +86,7 @@ pub(super) fn toward(
         changes.push(Change::DeleteDevice(given_up.hub.clone(), given_up.device_id.clone()));
     }
     let displaced = head_for(view, settings, hubs, &mut transfer, &before, target, &mut changes, now, entropy)?;
-    begun(view, settings, transfer, &before, changes, displaced, &draft)
+    begun(view, settings, transfer, pending, &before, changes, displaced, &draft)
 }
 
 /// Identities at remote hubs that an earlier transfer of this registration id left to be deleted.
@@ -209,6 +212,13 @@ fn head_for(
             created: now,
         })));
     }
+    if let Some(own) = own.filter(|own| (&own.hub, &own.device_id) == (&end.hub, &end.device_id)) {
+        // The claim has taken the place of what an earlier transfer left disabled there.
+        let mut kept = keys::held(before.individual, None);
+        kept.extend(transfer.authentication.keys());
+        let owner = KeyOwner::Registration(id.clone());
+        keys::exchange(view, settings, &owner, &own.authentication.keys(), &kept, changes)?;
+    }
     let source_is_remote = own.is_some_and(|own| hubs.by_name(&own.hub).is_some_and(LinkedHub::is_remote));
     let mut displaced = None;
     if let Some(own) = own {
@@ -228,21 +238,24 @@ fn head_for(
     Ok(displaced)
 }
 
-/// The record of a transfer that begins, with the claim of its keys.
+/// The record of a transfer that begins, with the claim of its keys; one that it takes the place of gives up its own.
+#[expect(clippy::too_many_arguments, reason = "each is a different part of the state that the decision rests on")]
 fn begun(
     view: &dyn RegistryView,
     settings: &Settings,
     transfer: Transfer,
+    pending: Option<&Transfer>,
     before: &Before<'_>,
     mut changes: Vec<Change>,
     displaced: Option<ClientIdentity>,
     draft: &Draft,
 ) -> Result<OptionalParts, RegistryError> {
     let owner = KeyOwner::Registration(transfer.registration_id.clone());
-    let held = keys::held(before.individual, before.device.as_ref());
+    let mut held = keys::held(before.individual, before.device.as_ref());
     let mut wanted = held.clone();
     wanted.extend(transfer.authentication.keys());
-    keys::transfer(view, settings, &owner, &held, &wanted, &mut changes)?;
+    held.extend(pending.iter().flat_map(|pending| pending.authentication.keys()));
+    keys::exchange(view, settings, &owner, &held, &wanted, &mut changes)?;
     let event = LeafEvent::TransferBegun {
         registration_id: transfer.registration_id.clone(),
         operation_id: transfer.operation_id.clone(),
@@ -328,7 +341,7 @@ pub(super) fn step(
     let hubs = view.hubs(&settings.hubs)?;
     let individual = view.individual(id)?;
     let registration = view.registration(id)?;
-    let device = keys::device_of(view, &hubs, id, individual.as_ref())?;
+    let device = own_device(view, &hubs, &transfer, registration.as_ref(), individual.as_ref())?;
     let before = Before { individual: individual.as_ref(), registration, device, transfer: None };
     transfer.updated = now;
     let step = Step { view, settings, hubs: &hubs, before, now, entropy };
@@ -407,6 +420,24 @@ pub(super) fn step(
         (_, TransferEvent::Refused { code, message }) => step.give_up(transfer, code, message),
         (_, _) => Ok((Vec::new(), None, Outcome::Done)),
     }
+}
+
+/// The hub identity of a registration id that a transfer is under way for. Where its record was deleted since, the transfer knows what it
+/// began with: what a search finds may be the place that is claimed for it.
+pub(super) fn own_device(
+    view: &dyn RegistryView,
+    hubs: &HubDirectory,
+    transfer: &Transfer,
+    registration: Option<&Registration>,
+    individual: Option<&IndividualEnrollment>,
+) -> Result<Option<DeviceIdentity>, Fault> {
+    let id = &transfer.registration_id;
+    if registration.is_some() || transfer.is_committed() {
+        return keys::device_of(view, hubs, id, individual);
+    }
+    let end = transfer.source.as_ref().or(transfer.target.as_ref().filter(|_| transfer.in_place));
+    let Some(end) = end else { return Ok(None) };
+    Ok(view.device(&end.hub, &end.device_id)?.filter(|device| device.registration.as_ref() == Some(id)))
 }
 
 struct Step<'a> {
@@ -535,8 +566,8 @@ impl Step<'_> {
             Err(RegistryError::Refused(refusal)) => {
                 let (view, settings, hubs, now) = (self.view, self.settings, self.hubs, self.now);
                 let individual = view.individual(&transfer.registration_id)?;
-                let device = keys::device_of(view, hubs, &transfer.registration_id, individual.as_ref())?;
                 let registration = view.registration(&transfer.registration_id)?;
+                let device = own_device(view, hubs, &transfer, registration.as_ref(), individual.as_ref())?;
                 let before = Before { individual: individual.as_ref(), registration, device, transfer: None };
                 let again = Step { view, settings, hubs, before, now, entropy: &mut Entropy::from_seed([0; 32]) };
                 return again.give_up(transfer, refusal.code().number, refusal.to_string());
@@ -600,7 +631,7 @@ impl Step<'_> {
     fn failed(self, mut transfer: Transfer, code: u32, message: String) -> Result<OptionalParts, RegistryError> {
         let mut changes = Vec::new();
         let own = self.before.device.as_ref();
-        if let Some(own) = own.filter(|own| own.is_moving() && self.before.registration.is_some()) {
+        if let Some(own) = own.filter(|own| own.is_moving()) {
             changes.push(Change::PutDevice(Box::new(DeviceIdentity {
                 status: transfer.status,
                 status_reason: transfer.status_reason.clone(),
@@ -609,10 +640,7 @@ impl Step<'_> {
                 ..own.clone()
             })));
         }
-        let is_own = |end: &TransferEnd| {
-            self.before.registration.is_some()
-                && own.is_some_and(|own| own.hub == end.hub && own.device_id == end.device_id)
-        };
+        let is_own = |end: &TransferEnd| own.is_some_and(|own| own.hub == end.hub && own.device_id == end.device_id);
         let claim = transfer.target.as_ref().filter(|end| !transfer.in_place && !is_own(end));
         if let Some(end) = claim
             && self.view.device(&end.hub, &end.device_id)?.is_some_and(|device| device.is_moving())
@@ -620,11 +648,10 @@ impl Step<'_> {
             changes.push(Change::DeleteDevice(end.hub.clone(), end.device_id.clone()));
         }
         let owner = KeyOwner::Registration(transfer.registration_id.clone());
-        let kept = own.filter(|_| self.before.registration.is_some());
-        let after = keys::held(self.before.individual, kept);
+        let after = keys::held(self.before.individual, own);
         let mut held = after.clone();
         held.extend(transfer.authentication.keys());
-        keys::transfer(self.view, self.settings, &owner, &held, &after, &mut changes)?;
+        keys::exchange(self.view, self.settings, &owner, &held, &after, &mut changes)?;
         let event = LeafEvent::TransferFailed {
             registration_id: transfer.registration_id.clone(),
             operation_id: transfer.operation_id.clone(),

@@ -5,6 +5,8 @@
 //! identity of one registration: the source's is disabled first, the target's made disabled, the assignment recorded, and only
 //! then the target's enabled and the source's deleted.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use unicity_identity::device::{DeviceAuthentication, DeviceStatus};
 use unicity_identity::enrollment::CustomAllocation;
@@ -171,6 +173,15 @@ impl Transfer {
     #[must_use]
     pub fn is_awaited(&self) -> bool {
         !matches!(self.stage, TransferStage::Failed { .. } | TransferStage::Delete | TransferStage::End)
+    }
+
+    /// The keys that the registration id is to have at its new hub, which nobody else may take while it is on its way there.
+    #[must_use]
+    pub fn claimed_keys(&self) -> BTreeSet<KeyFingerprint> {
+        match self.is_awaited() && !self.is_committed() {
+            true => self.authentication.keys(),
+            false => BTreeSet::new(),
+        }
     }
 
     /// Whether the assignment to the target is recorded: from then on it is not given up any more.

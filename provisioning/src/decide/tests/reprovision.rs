@@ -374,3 +374,63 @@ fn a_device_that_is_sent_elsewhere_leaves_nothing_at_the_hub_that_it_waited_for(
         }
     }
 }
+
+/// The same for a first registration, that has nowhere to go back to, under another key of another enrollment.
+#[test]
+fn a_first_registration_that_is_sent_elsewhere_keeps_no_claim() {
+    for instead in [Local, Remote] {
+        let local = if instead == Local { vec!["other"] } else { vec![] };
+        let settings = settings(&local, STRICT);
+        let (mut world, mut elsewhere) = (World::default(), Elsewhere::default());
+        world.link(&settings, "new", HubTerms::default());
+        match instead {
+            Local => drop(world.set_terms(&settings, "other", closed()).unwrap()),
+            Remote => world.link(&settings, "other", closed()),
+        }
+        world.enroll(&settings, D, terms(1, 2)).unwrap();
+        world.ask(&settings, D, Circumstances::default()).unwrap();
+        let transfer = world.transfers[&id(D)].clone();
+        let event = elsewhere.perform(&world, &transfer);
+        world.step(&settings, &transfer, event).unwrap();
+        world.set_terms(&settings, "other", HubTerms::default()).unwrap();
+        world.put(&settings, D, None, terms(3, 4), Precondition::Any).unwrap();
+        world.check();
+        let mut live = crate::allocation::LiveFacts::default();
+        live.down.insert(at("new").hub, "it does not answer".to_owned());
+        let circumstances = Circumstances { live: live.into(), ..Circumstances::default() };
+        world.ask(&settings, D, circumstances).unwrap();
+        world.check();
+        let stages = world.carry_through(&settings, &mut elsewhere, D);
+        assert_eq!(names(&stages), if instead == Local { "Delete" } else { "Create Fill Enable Delete" });
+        let registration = &world.registrations[&id(D)];
+        assert_eq!((registration.hub.as_str(), registration.substatus), ("other", Substatus::InitialAssignment));
+        assert_eq!(world.devices.keys().map(|(hub, _)| hub.as_str()).collect::<Vec<_>>(), ["other"]);
+        assert!(elsewhere.identities.keys().all(|(hub, _)| hub.as_str() == "other"));
+        let keys = |n: u8| KeyFingerprint([n; 32]);
+        assert!(world.keys.contains_key(&keys(3)) && !world.keys.contains_key(&keys(1)), "the old key is free");
+        assert!(world.transfers.is_empty());
+        world.check();
+    }
+}
+
+/// An operator who deletes the identity or the record of a device on its way does not free the key that it is to have there.
+#[test]
+fn a_key_of_a_device_on_its_way_is_nobody_elses() {
+    let mut scene = Scene::new(Some((true, true)), Local, Remote);
+    scene.open_the_new_hub_only();
+    scene.world.ask(&scene.settings, D, Circumstances::default()).unwrap();
+    let Scene { settings, world, .. } = &mut scene;
+    let delete = Command::DeleteIndividual { id: id(D), precondition: Precondition::None };
+    world.run(settings, delete).unwrap();
+    let delete =
+        Command::DeleteDevice { hub: at("old").hub, id: at("old").device_id, precondition: Precondition::None };
+    world.run(settings, delete).unwrap();
+    world.check();
+    let taken = world.put_device(settings, "old", "x", [1, 9], Precondition::Absent);
+    assert!(matches!(refusal(taken), Refusal::KeyInUse { .. }));
+
+    let target = unicity_identity::RevocationTarget::Registration(id(D));
+    world.run(settings, Command::Revoke { target, reason: None, force: false }).unwrap();
+    assert!(world.is_denied(&KeyFingerprint([1; 32])).unwrap(), "it ends with the registration");
+    world.check();
+}
