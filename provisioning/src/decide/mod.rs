@@ -98,6 +98,10 @@ pub fn decide(view: &dyn RegistryView, settings: &Settings, mut request: Request
         Command::SetDenyRule { rule, denied } => authority::set_deny_rule(rule, denied),
         Command::SetHub { name, edit } => hubs::set(view, settings, name, *edit, now)?,
         Command::SetDefaultPolicy(policy) => hubs::set_default_policy(policy)?,
+        Command::CountHub { hub, load } => {
+            let changes = if view.hub_load(&hub)? == load { Vec::new() } else { vec![Change::PutHubLoad(hub, load)] };
+            return Ok(Decision { changes, leaf: None, outcome: Outcome::Done });
+        }
         Command::PutRebalance(rebalance) => {
             let (changes, event, outcome) = hubs::put_rebalance(view, *rebalance)?;
             let leaf = event.map(|event| Leaf { v: 1, at: now, actor: request.actor, event });

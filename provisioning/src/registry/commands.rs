@@ -250,6 +250,13 @@ pub enum Command {
     Move(Box<MoveCommand>),
     /// A transfer goes on.
     StepTransfer(Box<StepCommand>),
+    /// How many identities a hub holds, counted: earlier versions kept no count. No decision, so no leaf.
+    CountHub {
+        /// The hub.
+        hub: HubName,
+        /// Its identities.
+        load: u64,
+    },
     /// A rebalance begins, advances, stops or ends.
     PutRebalance(Box<Rebalance>),
     /// A factory import begins: from now on its rows may lie in the index, invisible.

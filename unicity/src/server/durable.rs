@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use unicity_identity::IdScope;
-use unicity_provisioning::Settings;
+use unicity_identity::{Environment, HubDirectory, IdScope};
+use unicity_provisioning::registry::{Actor, Request};
+use unicity_provisioning::{Command, Registry as _, Settings};
 use unicity_store::backup::{self, BackupOptions};
 use unicity_store::registry::{RegistryOptions, RegistryStore};
 use unicity_store::telemetry::{TelemetryOptions, TelemetryStore};
@@ -43,6 +44,43 @@ pub(super) fn open_registry(
     }
     let boot = registry.boot_number();
     Ok((registry, boot))
+}
+
+/// Where the registry says that the identities of its hubs are counted.
+const COUNTED: &str = "hubs counted";
+/// Identities that are read at a time.
+const COUNT_PAGE: usize = 1_000;
+
+/// Counts what each hub holds in a directory of a version that kept no count; from then on every change keeps it. Before anything is
+/// served.
+pub(super) async fn count_hubs(
+    registry: &RegistryStore,
+    hubs: &HubDirectory,
+    environment: &Environment,
+) -> Outcome<()> {
+    let unreadable = "the identities of hubs cannot be counted";
+    if registry.meta_get(COUNTED).context(unreadable)?.is_some() {
+        return Ok(());
+    }
+    for hub in hubs.iter() {
+        let (mut load, mut after) = (0, None);
+        loop {
+            let page = registry.list_devices(&hub.name, after.as_ref(), COUNT_PAGE).context(unreadable)?;
+            load += page.items.len() as u64;
+            after = page.items.last().map(|last| last.device_id.clone());
+            if !page.more {
+                break;
+            }
+        }
+        let request = Request {
+            command: Command::CountHub { hub: hub.name.clone(), load },
+            actor: Actor::Server,
+            now: environment.now(),
+            entropy: environment.entropy(),
+        };
+        registry.submit(request).await.context(unreadable)?;
+    }
+    registry.meta_put(COUNTED, &[1]).context(unreadable)
 }
 
 /// Opens the telemetry log of all hubs.

@@ -114,6 +114,7 @@ pub(crate) async fn start(plan: Plan) -> Outcome<Running> {
     let telemetry = durable::open_telemetry(&data, &config, &names)?;
     let sealer = Sealer::new(&data, registry.clone(), telemetry.clone(), &names.partitions);
     let environment = clock::environment();
+    durable::count_hubs(&registry, &names.hubs, &environment).await?;
     // Its files are read before anything waits for them.
     let webhook = webhook::webhook(&config, environment.clone())?;
     let latencies = Arc::new(config.latency.load()?);
