@@ -56,7 +56,7 @@ pub(crate) struct LinkArgs {
     ca: Option<PathBuf>,
     #[command(flatten)]
     terms: TermsArgs,
-    /// Replace the link and terms of this name.
+    /// Replace the link of this name, as after its key was rotated; terms that are not named stay.
     #[arg(long)]
     replace: bool,
 }
@@ -173,6 +173,9 @@ impl UpdateArgs {
     }
 }
 
+/// What a link leaves as it is if it is not named.
+const TERMS: [&str; 7] = ["weight", "applyAllocation", "draining", "labels", "region", "coordinates", "capacity"];
+
 fn path(name: &HubName) -> String {
     format!("{BASE}/{}", percent_encode(name.as_str()))
 }
@@ -193,6 +196,15 @@ pub(crate) async fn run(global: &Global, command: HubCommand) -> Outcome {
             body.insert("connectionString".into(), json!(args.hub_connection_string));
             if let Some(ca) = &args.ca {
                 body.insert("ca".into(), json!(files::text(ca)?));
+            }
+            if args.replace {
+                // Another key must not undo a drain.
+                let before = client.get(&path(&args.name)).await?;
+                for term in TERMS {
+                    if let Some(value) = before.get(term) {
+                        body.entry(term).or_insert_with(|| value.clone());
+                    }
+                }
             }
             let headers: &[(&str, &str)] = if args.replace { &[("if-match", "*")] } else { &[] };
             let body = Value::Object(body);
