@@ -477,13 +477,14 @@ impl Refusal {
             },
             Self::KeyInUse { holder, .. } => format!("give one of the two a key of its own, or delete {holder}"),
             Self::DeviceIdInUse { holder, .. } => format!("choose another --device-id, or delete {holder}"),
-            Self::NoHub { .. } => "name a linked hub in the enrollment, or link one in `[[hub]]`".into(),
+            Self::NoHub { .. } => "name a linked hub in the enrollment, or link one: `unicity hub link`, or `[[hub]]`".into(),
             Self::DeviceDisabled { revoked: true, .. } => {
                 "it was revoked: `unicity revoke --list` shows what is in force; enrol the device anew, under another key"
                     .into()
             }
             Self::DeviceDisabled { device_id, .. } => format!("enable it: `unicity device enable {device_id}`"),
             Self::NotFound(Subject::AccessPolicy(..)) => "check the spelling; `unicity key list` shows what there is".into(),
+            Self::NotFound(Subject::Hub(..)) => "check the spelling; `unicity hub list` shows what there is".into(),
             Self::NotFound(_) => "check the spelling; `unicity enroll list` and `unicity device list` show what there is".into(),
             Self::Exists(_) => "to replace it, send If-Match: * or its etag".into(),
             Self::PreconditionFailed(_) => "read it again and send the etag that you get".into(),

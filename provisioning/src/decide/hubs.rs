@@ -73,7 +73,7 @@ fn remove(
     let load = view.hub_load(&name)?;
     if stored.link.is_some() && !is_local && load > 0 && !force {
         let why = format!(
-            "{load} devices are assigned to it; drain it and rebalance first, or unlink it by force: they stay assigned to a \
+            "{load} devices are assigned to it; drain it and rebalance first, or unlink it with `--force`: they stay assigned to a \
              hub that this service no longer reaches, until they register again"
         );
         return Err(invalid(&name, &why).into());
